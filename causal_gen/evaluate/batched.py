@@ -1,0 +1,92 @@
+"""A model asked about many scenes: compiled once a function, in batches of one size, the last one padded.
+
+The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from causal_gen.scm.intervention import Intervention, canonical
+from causal_gen.types import Key, Noise, Params
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _abduct(model: Any, params: Params, key: Key, evidence: Any) -> Noise:
+    return model.abduct(params, key, evidence)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(model: Any, params: Params, noise: Noise, acts: Any) -> dict[str, Any]:
+    return dict(model.predict(params, noise, do=acts))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _latents(model: Any, params: Params, noise: Noise, acts: Any) -> dict[str, Any]:
+    return model.latents(params, noise, do=acts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(model: Any, params: Params, key: Key, evidence: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    noise = model.abduct(params, key, evidence)
+    values = model.predict(params, noise)
+    # only the factors are returned, so the compiler drops the inversion and the drawing of the image
+    return {name: values[name] for name in model.factors}, model.latents(params, noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batched:
+    """`model` with `params`, asked `batch_size` scenes at a time. The model has `factors` and `latents` (models/)."""
+
+    model: Any
+    params: Params
+    batch_size: int
+
+    def _over(self, num: int, ask: Callable[..., Any], *trees: Any) -> Any:
+        """Apply `ask(start, *parts)` to slices of host trees with `num` rows; join the results, padding removed."""
+        size = min(self.batch_size, num)
+        results = []
+        for part in range(math.ceil(num / size)):
+            rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
+            parts = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees)  # noqa: B023  (used at once)
+            results.append(jax.device_get(ask(part, *parts)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
+
+    def _evidence(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What abduction needs and nothing else: labels of the test split never reach the encoder."""
+        return {name: np.asarray(batch[name]) for name in (*self.model.needs, *self.model.context)}
+
+    def abduct(self, key: Key, batch: Mapping[str, Any]) -> Noise:
+        """Noise of every scene of `batch`, each entry [b, ...]."""
+        evidence = self._evidence(batch)
+        num = len(next(iter(evidence.values())))
+        return self._over(
+            num, lambda part, e: _abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence
+        )
+
+    def predict(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
+        """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b]."""
+        num = len(jax.tree.leaves(noise)[0])
+        acts = canonical(do, self.model.factors, num)
+        return self._over(num, lambda _, n, a: _predict(self.model, self.params, n, a), noise, acts)
+
+    def latents(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
+        """Causal latents z {factor: [b, k]} under `do`."""
+        num = len(jax.tree.leaves(noise)[0])
+        acts = canonical(do, self.model.factors, num)
+        return self._over(num, lambda _, n, a: _latents(self.model, self.params, n, a), noise, acts)
+
+    def read(self, key: Key, batch: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Factor values {factor: [b]} and latents {factor: [b, k]} that the model reads from the scenes; draws no image."""
+        evidence = self._evidence(batch)
+        num = len(next(iter(evidence.values())))
+        return self._over(
+            num, lambda part, e: _read(self.model, self.params, jax.random.fold_in(key, part), e), evidence
+        )
