@@ -1,0 +1,314 @@
+"""The border: a config file, a `ConfigDict` or a workdir in; frozen dataclasses and built objects out.
+
+    load_config("configs/x/y.py:mode", {"train.steps": 20})   ->  a locked ConfigDict
+    build(config)                                             ->  Experiment
+    train(experiment, workdir), restore(workdir)              ->  Run
+
+Every section of a config is one frozen dataclass, whose fields are the schema (causal_gen/schema.py). The tables below are
+the only place where a name in a config becomes a class; they are an allow-list, imported when asked for. A workdir is
+restored from its `config.json` and checkpoint alone: data, never code.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from ml_collections import ConfigDict
+
+from causal_gen import schema
+from causal_gen.types import ConfigError, UserError, WorkdirError
+
+if TYPE_CHECKING:
+    from causal_gen.data.base import Source
+    from causal_gen.models.base import Model
+    from causal_gen.train.state import Run
+
+DATA = {
+    "pendulum": "causal_gen.data.pendulum:PendulumConfig",
+    "morphomnist": "causal_gen.data.morphomnist:MorphoMNISTConfig",
+}
+MODELS = {
+    "diffusion_ae": "causal_gen.models.diffusion_ae:DiffusionAEConfig",
+}
+SECTIONS = {
+    "sampling": "causal_gen.sampling.base:SamplingConfig",
+    "train": "causal_gen.train.state:TrainConfig",
+    "mesh": "causal_gen.parallel.mesh:MeshConfig",
+    "checkpoint": "causal_gen.train.checkpoint:CheckpointConfig",
+    "log": "causal_gen.train.log:LogConfig",
+    "evaluate": "causal_gen.evaluate.base:EvaluateConfig",
+}
+NAMED = {"data": DATA, "model": MODELS}  # sections whose class is chosen by their `name`
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """What a config describes. `config` is complete (defaults filled in), plain and JSON-able; the rest is built from it."""
+
+    config: dict[str, Any]
+    model: Model
+    data: Source
+    train: Any
+    mesh: Any
+    checkpoint: Any
+    log: Any
+    evaluate: Any
+
+
+# -- configs -----------------------------------------------------------------------------------------------------------------
+
+
+def load_config(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The locked config of `get_config(arg)` in the file `path`, "configs/x/y.py" or "configs/x/y.py:arg".
+
+    `overrides` maps dotted paths to values; text is read by the type of the field it goes to ("none", "1e3", "yes", "1,2,2").
+    An override that fits no field stays as it is, and `build` names it among all other problems. Raises `ConfigError`
+    for a file that is missing or does not run.
+    """
+    file, _, arg = path.partition(".py:")
+    file = file if not arg and not path.endswith(".py:") else file + ".py"
+    found = _run_get_config(Path(file), arg)
+    tree = found.to_dict() if isinstance(found, ConfigDict) else dict(found)
+    config = ConfigDict(override(tree, overrides or {}))
+    return config.lock()
+
+
+def override(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the nested `tree` with dotted paths replaced; names first, since they decide what the rest means."""
+    tree = copy.deepcopy(dict(tree))
+    for dotted in sorted(overrides, key=lambda dotted: not dotted.endswith(".name")):
+        keys, value = tuple(dotted.split(".")), overrides[dotted]
+        if isinstance(value, str):
+            value = schema.parse(value, _hint(tree, keys)) if _hint(tree, keys) is not None else value
+        node: Any = tree
+        for depth, key in enumerate(keys[:-1]):
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{dotted}: {'.'.join(keys[: depth + 1])} is a value, not a section; override it as a whole")
+        node[keys[-1]] = value
+    return tree
+
+
+def _run_get_config(file: Path, arg: str) -> Any:
+    if not file.is_file():
+        known = [str(other) for other in sorted(Path("configs").glob("*/*.py")) if other.name != "__init__.py"]
+        hint = schema.suggest(str(file), known) if known else "give the path of a config file, from the repository root"
+        raise ConfigError(f"config {file}: no such file; {hint}")
+    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a config file does wrong is the user's to mend, in one line
+        raise ConfigError(f"config {file}: does not run: {type(error).__name__}: {error}; mend the file") from error
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"config {file}: defines no get_config(arg); see configs/ for examples")
+    try:
+        return module.get_config(arg) if arg else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"config {file}: get_config({arg!r}) failed: {type(error).__name__}: {error}") from error
+
+
+def _resolve(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _schema_of(tree: Mapping[str, Any], section: str) -> Any:
+    """The dataclass of a section, or None where its name is not in the tables."""
+    if section in SECTIONS:
+        return _resolve(SECTIONS[section])
+    body = tree.get(section)
+    name = body.get("name") if isinstance(body, Mapping) else None
+    target = NAMED.get(section, {}).get(name) if isinstance(name, str) else None
+    return _resolve(target) if target else None
+
+
+def _hint(tree: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    if keys[0] in NAMED and keys[1:] == ("name",):
+        return str
+    found = _schema_of(tree, keys[0])
+    return schema.hint_at(found, keys[1:]) if found is not None and len(keys) > 1 else None
+
+
+# -- objects -----------------------------------------------------------------------------------------------------------------
+
+
+def build(config: ConfigDict | Mapping[str, Any]) -> Experiment:
+    """Everything that a config describes, checked. Statistics of the data are fitted here unless `data.stats` holds them.
+
+    Raises `ConfigError` with every problem at once: unknown keys (with the nearest known one), wrong types, values out
+    of range, values that contradict each other.
+    """
+    tree = config.to_dict() if isinstance(config, ConfigDict) else copy.deepcopy(dict(config))
+    parts, stats = _convert(tree)
+    source = _make_source(parts["data"])
+    if stats is None:
+        stats = json.loads(json.dumps(source.stats()))  # as a restored run will read it
+    return _assemble(tree, parts, stats, source)
+
+
+def _convert(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Every section as its dataclass, and `data.stats` where the tree holds it."""
+    problems: list[str] = []
+    sections = (*NAMED, *SECTIONS)
+    for key in tree:
+        if key not in sections:
+            problems.append(f"{key}: unknown section; {schema.suggest(key, sections)}")
+    parts, stats = {}, None
+    for section in sections:
+        body = tree.get(section, {})
+        if not isinstance(body, Mapping):
+            problems.append(f"{section}: expected a section, got {body!r}")
+            continue
+        body = dict(body)
+        if section == "data":
+            stats = body.pop("stats", None)
+        if section in NAMED and not _check_name(section, body, problems):
+            continue
+        cls = _schema_of(tree, section)
+        if "name" not in schema.hints_of(cls):
+            body.pop("name", None)
+        parts[section] = schema.convert(cls, body, section, problems)
+    if problems:
+        raise ConfigError(_with_homes(problems, tree))
+    return parts, stats
+
+
+def _check_name(section: str, body: Mapping[str, Any], problems: list[str]) -> bool:
+    name, table = body.get("name"), NAMED[section]
+    if name is None:
+        problems.append(f"{section}.name: missing; known are {', '.join(table)}")
+    elif name not in table:
+        problems.append(f"{section}.name: unknown {name!r}; {schema.suggest(str(name), table)}")
+    return name in table
+
+
+def _with_homes(problems: list[str], tree: Mapping[str, Any]) -> list[str]:
+    """A key that is known in another section is told where it lives."""
+    homes: dict[str, list[str]] = {}
+    for section in (*NAMED, *SECTIONS):
+        cls = _schema_of(tree, section)
+        for name in schema.hints_of(cls) if cls is not None else ():
+            homes.setdefault(name, []).append(f"{section}.{name}")
+    told = []
+    for problem in problems:
+        path, _, reason = problem.partition(": unknown key; known are ")
+        home = homes.get(path.rpartition(".")[2]) if reason else None
+        told.append(f"{path}: unknown key; did you mean {home[0]!r}?" if home else problem)
+    return told
+
+
+def _make_source(config: Any) -> Source:
+    return config.make()
+
+
+def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, Any], source: Source) -> Experiment:
+    complete = {section: schema.to_tree(part) for section, part in parts.items()}
+    for section in NAMED:
+        complete[section] = {"name": tree[section]["name"], **complete[section]}
+    complete["data"]["stats"] = stats
+    train = parts["train"]
+    try:
+        model = parts["model"].make(source.entries, stats, sampling=parts["sampling"], precision=train.precision, remat=train.remat)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+    rest = {name: parts[name] for name in ("train", "mesh", "checkpoint", "log", "evaluate")}
+    return Experiment(complete, model, source, **rest)
+
+
+class _Deferred:
+    """A source that is opened when it is first touched, so that a run restores where its dataset is gone."""
+
+    def __init__(self, make: Callable[[], Source], entries: Mapping[str, Any] | None):
+        self._make = make
+        if entries is not None:
+            self.entries = entries
+
+    @functools.cached_property
+    def _source(self) -> Source:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------------
+
+
+def train(experiment: Experiment, workdir: str | Path) -> Run:
+    """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run."""
+    from causal_gen.train.loop import fit
+
+    return fit(
+        experiment.model,
+        experiment.data,
+        Path(workdir),
+        train=experiment.train,
+        mesh=experiment.mesh,
+        checkpoint=experiment.checkpoint,
+        log=experiment.log,
+        config=experiment.config,
+        argv=tuple(sys.argv),
+    )
+
+
+def stored_config(workdir: str | Path) -> dict[str, Any]:
+    """The complete config of a workdir. Raises `WorkdirError` where there is none or it cannot be read."""
+    folder = Path(workdir)
+    file = folder / "config.json"
+    if not file.is_file():
+        beside = [str(path.parent) for path in sorted(folder.parent.glob("*/config.json"))] if folder.parent.is_dir() else []
+        near = difflib.get_close_matches(str(folder), beside, n=1)
+        hint = f"did you mean {near[0]}?" if near else "give the folder that was passed to train as --workdir"
+        raise WorkdirError(f"workdir {folder}: not a workdir, it holds no config.json; {hint}")
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"workdir {folder}: config.json cannot be read ({error}); restore it from metadata or a copy") from error
+
+
+def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a workdir, from its `config.json` alone; the data is opened when it is first touched."""
+    tree = override(stored_config(workdir), overrides or {})
+    parts, stats = _convert(tree)
+    data = parts["data"]
+    source: Any = _Deferred(functools.partial(_make_source, data), getattr(data, "entries", None))
+    return _assemble(tree, parts, source.stats() if stats is None else stats, source)
+
+
+def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The model and its newest good parameters (EMA where trained) from a workdir alone.
+
+    `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
+    touched, so that a run restores where its dataset is gone. Raises `WorkdirError` or `CheckpointError`.
+    """
+    from causal_gen.train.checkpoint import load_params
+
+    experiment = reopen(workdir, overrides)
+    abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    params, step = load_params(Path(workdir), abstract)
+    return _run(experiment, params, step, Path(workdir))
+
+
+def _run(experiment: Experiment, params: Any, step: int, workdir: Path) -> Run:
+    from causal_gen.train.state import Run
+
+    return Run(
+        model=experiment.model, params=params, config=experiment.config, step=step, data=experiment.data, workdir=workdir
+    )

@@ -1,0 +1,178 @@
+"""What every command shares: flags, config overrides, one-line errors, and the environment that XLA wants on a CPU.
+
+Nothing here imports jax, so that --help and a mistyped flag answer at once. A command is a module with a `COMMAND`; its
+work is imported inside `run`. Exit codes: 0 done (or stopped and saved), 2 something that the user can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import errno
+import os
+import platform
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+
+_OVERRIDE = re.compile(r"--?config\.([^=]+)(?:=(.*))?", re.DOTALL)
+_USER_ERRNO = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR)
+
+# XLA takes its temporaries from malloc at every step, and glibc returns large blocks to the kernel, so that each step
+# faults its pages in anew. Large pages that are kept make a U-Net step about a quarter faster (SYSTEMS.md).
+ALLOCATOR = {
+    "glibc.malloc.hugetlb": "1",
+    "glibc.malloc.mmap_max": "0",
+    "glibc.malloc.trim_threshold": "100000000000",
+}
+_TUNED = "CAUSAL_GEN_ALLOCATOR_TUNED"  # set in the environment of the process that was started anew
+
+
+class UsageError(Exception):
+    """A command line that cannot be meant: one line with the way out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: its module's name, what it does (first line: a summary), an example, its flags, and the work itself.
+
+    `run` is given the parsed flags and the overrides {dotted path: text} of all `--config.a.b=value`. `tune` says
+    whether the process is worth starting anew with the allocator setting.
+    """
+
+    name: str
+    text: str
+    example: str
+    define: Callable[[flags.FlagValues], None]
+    run: Callable[[Any, dict[str, str]], None]
+    tune: bool = False
+
+
+def start(command: Command) -> NoReturn:
+    """Run a command as a process of its own: `python -m experiments.NAME ...`."""
+    environment = allocator_environment(sys.argv[1:], os.environ) if command.tune else None
+    if environment is not None and not _wants_help(sys.argv[1:]):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    _enable_compile_cache()
+    sys.exit(main(command, sys.argv[1:]))
+
+
+def main(command: Command, argv: Sequence[str]) -> int:
+    """Run a command on `argv` (without the program's name) in this process and return its exit code."""
+    values = flags.FlagValues()
+    command.define(values)
+    if command.tune:
+        flags.DEFINE_boolean("no-allocator-tuning", False, "do not start anew with glibc's allocator set for XLA", flag_values=values)
+    if _wants_help(argv):
+        print(help_text(command, values))
+        return 0
+    try:
+        rest, overrides = split_overrides(argv)
+        _parse(values, rest)
+        command.run(values, overrides)
+        return 0
+    except UsageError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in _USER_ERRNO:
+            raise
+        return _fail(f"{error.filename or 'disk'}: {error.strerror}; free space or choose another folder")
+    except Exception as error:
+        from causal_gen.types import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes `--config.a.b=value` and `--config.a.b value` out of `argv`: the rest, and {"a.b": "value"}."""
+    rest, overrides, tokens = [], {}, iter(argv)
+    for token in tokens:
+        found = _OVERRIDE.fullmatch(token)
+        if not found:
+            rest.append(token)
+            continue
+        path, value = found.groups()
+        if value is None:
+            value = next(tokens, None)
+            if value is None or value.startswith("--"):
+                raise UsageError(f"--config.{path} needs a value; write --config.{path}=VALUE")
+        overrides[path] = value
+    return rest, overrides
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    try:
+        extra = values(["command", *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(values), n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists them"
+        raise UsageError(f"unknown flag --{error.flagname}; {hint}") from error
+    except flags.Error as error:
+        raise UsageError(f"{error}; --help shows an example") from error
+    if extra:
+        raise UsageError(f"unexpected argument {extra[0]!r}; flags are written --name=value")
+
+
+def require(values: Any, *names: str) -> None:
+    """Raises `UsageError` for the first of the named flags that was not given."""
+    for name in names:
+        if values[name].value is None:
+            raise UsageError(f"--{name} is missing; --help shows an example")
+
+
+def help_text(command: Command, values: flags.FlagValues) -> str:
+    """Usage, flags and an example, as --help prints them."""
+    lines = [f"usage: python -m experiments.{command.name} [--flag=value ...]", "", command.text.strip(), "", "flags:"]
+    for name in values:
+        flag = values[name]
+        default = f" [{flag.default_as_str.strip(chr(39))}]" if flag.default not in (None, False, []) else ""
+        lines += textwrap.wrap(f"--{name}  {flag.help}{default}", 110, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+    return "\n".join([*lines, "", "example:", textwrap.indent(command.example.strip(), "  ")])
+
+
+def _wants_help(argv: Sequence[str]) -> bool:
+    return any(token in ("--help", "-h", "-help", "--helpfull", "--helpshort") for token in argv)
+
+
+def allocator_environment(argv: Sequence[str], environ: Any) -> dict[str, str] | None:
+    """The environment to start anew with, or None where it is refused, in force, not glibc's, or there is an accelerator.
+
+    What the user set in GLIBC_TUNABLES wins over what is set here.
+    """
+    refused = any(token.removeprefix("-") in ("-no-allocator-tuning", "no-allocator-tuning") for token in argv)
+    accelerator = environ.get("JAX_PLATFORMS", "") != "cpu" and any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/kfd"))
+    if refused or accelerator or environ.get(_TUNED) or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return None
+    theirs = [pair for pair in environ.get("GLIBC_TUNABLES", "").split(":") if pair]
+    named = {pair.partition("=")[0] for pair in theirs}
+    ours = [f"{name}={value}" for name, value in ALLOCATOR.items() if name not in named]
+    return {**environ, "GLIBC_TUNABLES": ":".join([*theirs, *ours]), _TUNED: "1"}
+
+
+def _enable_compile_cache() -> None:
+    """Compiled programs are kept in a per-user folder, unless the environment already says where (or that they are not)."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false"):
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causal-gen" / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return  # without a home to write to there is nothing to keep
+    if os.access(folder, os.W_OK):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

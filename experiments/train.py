@@ -1,0 +1,58 @@
+"""Train a config into a workdir; the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+
+EXAMPLE = """
+python -m experiments.train --config=configs/diffusion_ae/pendulum.py:demo --workdir=runs/demo
+python -m experiments.train --config=configs/diffusion_ae/pendulum.py --workdir=runs/full --config.train.steps=200 --config.mesh.fsdp=2
+python -m experiments.train --workdir=runs/demo     # go on with the stored config
+"""
+
+
+def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("config", None, "config file, with an optional mode: configs/x/y.py[:mode]", flag_values=values)
+    flags.DEFINE_string("workdir", None, "folder of the run: config, checkpoints, metrics, samples", flag_values=values)
+
+
+def run(values: Any, overrides: dict[str, str]) -> None:
+    cli.require(values, "workdir")
+    workdir = Path(values.workdir)
+    if values.config is None and not (workdir / "config.json").is_file():
+        raise cli.UsageError(f"--config is missing, and {workdir} holds no run to go on with; --help shows an example")
+
+    from causal_gen import build as border
+
+    if values.config is None:
+        config: Any = border.override(border.stored_config(workdir), overrides)
+    else:
+        config = border.load_config(values.config, overrides)
+    experiment = border.build(config)
+    model, data, steps = experiment.config["model"]["name"], experiment.config["data"]["name"], experiment.train.steps
+    size = experiment.data.size("train")
+    print(f"train: {model} on {data} ({size:,} examples), {steps:,} steps of {experiment.train.batch_size}, into {workdir}", flush=True)
+    done = border.train(experiment, workdir)
+    if done.step < steps and experiment.train.time_limit is None:
+        print(f"train: stopped and saved at step {done.step:,} of {steps:,}; the same command goes on from there")
+        return
+    print(f"train: finished at step {done.step:,}. Next, for example:")
+    print(f"    python -m experiments.counterfactual --workdir={workdir} --do={model_factor(done)}")
+    print(f"    python -m experiments.evaluate --workdir={workdir} && python -m experiments.report --workdir={workdir}")
+
+
+def model_factor(done: Any) -> str:
+    """An intervention to try first: the first factor at its mean over the training data."""
+    name, stats = next(iter(done.config["data"]["stats"].items()))
+    return f"{name}={stats['mean']:.3g}"
+
+
+COMMAND = cli.Command("train", f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config.", EXAMPLE, define, run, tune=True)
+
+if __name__ == "__main__":
+    cli.start(COMMAND)
