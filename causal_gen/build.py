@@ -309,6 +309,4 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> 
 def _run(experiment: Experiment, params: Any, step: int, workdir: Path) -> Run:
     from causal_gen.train.state import Run
 
-    return Run(
-        model=experiment.model, params=params, config=experiment.config, step=step, data=experiment.data, workdir=workdir
-    )
+    return Run(model=experiment.model, params=params, config=experiment.config, step=step, data=experiment.data, workdir=workdir)

@@ -30,9 +30,8 @@ def convert(schema: type, tree: Mapping[str, Any], path: str, problems: list[str
     An int may be written as an integral float (1e3), a float as an int, a tuple as a list; a bool is not a number.
     """
     hints, fields = hints_of(schema), {field.name: field for field in dataclasses.fields(schema) if field.init}
-    for key in tree:
-        if key not in fields:
-            problems.append(f"{path}.{key}: unknown key; {suggest(key, fields)}")
+    unknown = [key for key in tree if key not in fields]
+    problems.extend(f"{path}.{key}: unknown key; {suggest(key, fields)}" for key in unknown)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         where = f"{path}.{name}"
@@ -46,7 +45,8 @@ def convert(schema: type, tree: Mapping[str, Any], path: str, problems: list[str
     if any(value is BAD for value in values.values()):
         return BAD
     try:
-        return schema(**values)
+        made = schema(**values)  # a typo does not hide a contradiction among the other keys
+        return BAD if unknown else made
     except (ValueError, UserError) as error:
         problems.append(f"{path}: {error}")
         return BAD

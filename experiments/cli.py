@@ -141,7 +141,9 @@ def help_text(command: Command, values: flags.FlagValues) -> str:
     for name in values:
         flag = values[name]
         default = f" [{flag.default_as_str.strip(chr(39))}]" if flag.default not in (None, False, []) else ""
-        lines += textwrap.wrap(f"--{name}  {flag.help}{default}", 110, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+        lines += textwrap.wrap(
+            f"--{name}  {flag.help}{default}", 110, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+        )
     return "\n".join([*lines, "", "example:", textwrap.indent(command.example.strip(), "  ")])
 
 
@@ -155,7 +157,9 @@ def allocator_environment(argv: Sequence[str], environ: Any) -> dict[str, str] |
     What the user set in GLIBC_TUNABLES wins over what is set here.
     """
     refused = any(token.removeprefix("-") in ("-no-allocator-tuning", "no-allocator-tuning") for token in argv)
-    accelerator = environ.get("JAX_PLATFORMS", "") != "cpu" and any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/kfd"))
+    accelerator = environ.get("JAX_PLATFORMS", "") != "cpu" and any(
+        Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/kfd")
+    )
     if refused or accelerator or environ.get(_TUNED) or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return None
     theirs = [pair for pair in environ.get("GLIBC_TUNABLES", "").split(":") if pair]

@@ -1,0 +1,49 @@
+"""Strictness for every test: 8 simulated CPU devices, no silent rank promotion, shapes checked at run time, warnings are errors.
+
+Tests marked `slow` or `data` run only when asked for: `-m slow`, `-m data`, or `--every`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# before jax is imported: what one device computes differs in the last bits from what one of eight computes
+os.environ["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), "--xla_force_host_platform_device_count=8")))
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("causal_gen", "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# compiled programs are kept between runs of the suite, which is most of its time
+jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(tempfile.gettempdir()) / f"causal-gen-tests-{os.getuid()}"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", action="store_true", help="also run tests marked slow or data")
+    parser.addoption("--update-golden", action="store_true", help="write the golden texts of tests/golden anew")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--every") or config.getoption("-m") or any("::" in arg for arg in config.args):
+        return
+    keep = [item for item in items if not any(item.get_closest_marker(name) for name in ("slow", "data"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
+    items[:] = keep
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden texts are to be written anew rather than compared."""
+    return request.config.getoption("--update-golden")
