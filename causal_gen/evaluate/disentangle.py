@@ -61,8 +61,7 @@ def dci(codes: np.ndarray, factors: Mapping[str, np.ndarray], blocks: Mapping[st
     columns, scores = [], []
     for values in factors.values():
         values = np.asarray(values, np.float64)
-        # a random third of the codes a split: the usual remedy for the greedy choice between copies of one code, and faster
-        model = GradientBoostingRegressor(n_estimators=60, max_depth=3, learning_rate=0.15, max_features=max(1, codes.shape[1] // 3), random_state=seed)  # fmt: skip
+        model = GradientBoostingRegressor(n_estimators=60, max_depth=3, learning_rate=0.15, random_state=seed)
         model.fit(codes[fit], values[fit])
         columns.append(model.feature_importances_)
         scores.append(r2(values[held], model.predict(codes[held])))
