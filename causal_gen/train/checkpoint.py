@@ -1,0 +1,251 @@
+"""Checkpoints: the only place that knows Orbax.
+
+A checkpoint is one atomic folder with the items `params`, `ema` (if kept), `rest` (optimiser and step), `meta` (JSON: the config with its graph and
+normalisation, seconds trained) and `hashes` (JSON: one number a leaf). Orbax restores a flipped bit without a word, casts dtypes in silence, and prints
+thousands of lines for a shape that differs; so shapes and dtypes are compared before anything is read, and hashes after.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from causal_gen.parallel.rules import leaf_path
+from causal_gen.train.state import State
+from causal_gen.types import Array, CheckpointError, Params, PyTree
+
+ARRAYS = ("params", "ema", "rest")
+TEXTS = ("meta", "hashes")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """Save every `every` steps; keep the newest `keep_latest` and the `keep_best` with the lowest held-out loss."""
+
+    every: int = dataclasses.field(default=1000, metadata={"min": 1})
+    keep_latest: int = dataclasses.field(default=2, metadata={"min": 1})
+    keep_best: int = dataclasses.field(default=1, metadata={"min": 0})
+
+
+def hash_leaf(x: Array) -> Array:
+    """u32 [2]: position-dependent sums of the bits of x, the same for every sharding (integer sums do not round).
+
+    Every entry is mixed with its index by a bijection of 32 bits, so a change of one entry always changes the first sum. For accidents, not attackers.
+    """
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * min(x.dtype.itemsize, 4)}"))  # 64-bit entries gain an axis of two words
+    words = bits.astype(jnp.uint32).reshape(-1)
+    index = jax.lax.iota(jnp.uint32, words.size)
+
+    def mix(h: Array) -> Array:  # the finaliser of MurmurHash3 (public domain, A. Appleby): a bijection
+        h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+        h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+        return h ^ (h >> 16)
+
+    first = jnp.sum(mix(words ^ mix(index)), dtype=jnp.uint32)
+    second = jnp.sum(mix(words + mix(index ^ jnp.uint32(0x9E3779B9))), dtype=jnp.uint32)
+    return jnp.stack([first, second])
+
+
+_hash_leaves = jax.jit(lambda leaves: [hash_leaf(x) for x in leaves])
+
+
+def hashes(tree: PyTree) -> dict[str, str]:
+    """{path of a leaf: 16 hex digits}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    values = jax.device_get(_hash_leaves([leaf for _, leaf in leaves]))
+    return {leaf_path(path): f"{int(a):08x}{int(b):08x}" for (path, _), (a, b) in zip(leaves, values, strict=True)}
+
+
+def _items(state: State) -> dict[str, PyTree]:
+    items = {"params": state.params, "ema": state.ema, "rest": {"opt": state.opt, "step": state.step}}
+    return {name: tree for name, tree in items.items() if tree is not None}
+
+
+def _line(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, in `folder`. Raises CheckpointError, one line, for whatever cannot be written or read."""
+
+    def __init__(self, folder: str | Path, config: CheckpointConfig | None = None, *, read_only: bool = False):
+        config = config or CheckpointConfig()
+        self.folder = Path(folder).absolute()
+        if read_only and not self.folder.is_dir():
+            raise CheckpointError(f"no checkpoints in {self.folder}: train first, or give another workdir")
+        policies = ocp.checkpoint_managers
+        keep = [
+            policies.LatestN(config.keep_latest),
+            policies.BestN(n=config.keep_best, get_metric_fn=_loss_of, reverse=True, keep_checkpoints_without_metrics=False),
+        ]
+        # best_fn AND a policy: with max_to_keep Orbax deletes the newest, and without best_fn it stores no metrics to find the best by
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            best_fn=_loss_of,
+            best_mode="min",
+            preservation_policy=policies.AnyPreservationPolicy(keep[: 1 + (config.keep_best > 0)]),
+        )
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        try:
+            # named handlers, since a manager that has not saved yet cannot otherwise describe what lies on disk
+            handlers = {**{name: ocp.PyTreeCheckpointHandler() for name in ARRAYS}, **{name: ocp.JsonCheckpointHandler() for name in TEXTS}}
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.folder} ({_line(error)}): give a --workdir that can be written") from error
+
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def latest(self) -> int | None:
+        return max(self.steps(), default=None)
+
+    def best(self) -> int | None:
+        """The step with the lowest held-out loss; the latest where none was measured."""
+        scored = {step: _loss_of(self._manager.metrics(step)) for step in self.steps()}
+        scored = {step: loss for step, loss in scored.items() if math.isfinite(loss)}
+        return min(scored, key=lambda step: scored[step]) if scored else self.latest()
+
+    def save(self, step: int, state: State, meta: Mapping[str, Any], loss: float | None = None) -> bool:
+        """Write in the background; the state may be donated at once. `loss` is the held-out loss. False if `step` is there already."""
+        if step in self.steps():
+            return False
+        items = _items(state)
+        saved = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
+        args = ocp.args.Composite(**saved, meta=ocp.args.JsonSave(dict(meta)), hashes=ocp.args.JsonSave(hashes(items)))
+        try:
+            return bool(self._manager.save(step, args=args, metrics=None if loss is None else {"loss": float(loss)}))
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(None, error) from error
+
+    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
+        which = "a checkpoint" if step is None else f"checkpoint {step}"
+        return CheckpointError(
+            f"cannot write {which} to {self.folder} ({_line(error)}): free space or rights there and run again; earlier checkpoints are untouched"
+        )
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """The JSON that travels with a checkpoint."""
+        return self._read(step, {"meta": ocp.args.JsonRestore()})["meta"]
+
+    def restore(self, abstract: State, step: int | None = None) -> tuple[State, dict[str, Any]]:
+        """The state (default: of the latest step) with the shardings of `abstract`, a State of ShapeDtypeStructs, and its meta."""
+        step = self._existing(step)
+        read = self._verified(step, _items(abstract))
+        rest = read["rest"]
+        state = State(params=read["params"], ema=read.get("ema"), opt=rest["opt"], step=rest["step"])
+        return state, read["meta"]
+
+    def restore_params(self, abstract: Params, step: int | str | None = None) -> tuple[Params, int, dict[str, Any]]:
+        """Parameters to sample from: the averaged ones where they were kept. Reads nothing else of the state."""
+        step = self._existing(step)
+        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "params"
+        read = self._verified(step, {item: abstract})
+        return read[item], step, read["meta"]
+
+    def _existing(self, step: int | str | None) -> int:
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"no checkpoint in {self.folder}: train first, or give another workdir")
+        if step is not None and step not in steps:
+            raise CheckpointError(f"no checkpoint of step {step} in {self.folder}: there are {', '.join(map(str, steps))}")
+        return steps[-1] if step is None else int(step)
+
+    def _verified(self, step: int, wanted: dict[str, PyTree]) -> dict[str, Any]:
+        self._check_shapes(step, wanted)
+        construct = ocp.checkpoint_utils.construct_restore_args
+        args = {name: ocp.args.PyTreeRestore(tree, restore_args=construct(tree)) for name, tree in wanted.items()}
+        read = self._read(step, {**args, "meta": ocp.args.JsonRestore(), "hashes": ocp.args.JsonRestore()})
+        found = hashes({name: read[name] for name in wanted})
+        for path, value in found.items():
+            if read["hashes"].get(path) != value:
+                raise CheckpointError(f"checkpoint {step} is damaged: {path} differs from what was saved{self._way_out(step)}")
+        return read
+
+    def _check_shapes(self, step: int, wanted: dict[str, PyTree]) -> None:
+        try:
+            stored = {name: self._manager.item_metadata(step)[name] for name in wanted}
+            trees = {name: _described(getattr(value, "tree", value)) for name, value in stored.items()}
+        except Exception as error:
+            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
+        for name, tree in wanted.items():
+            expected = _described(tree)
+            if not trees[name] and expected:
+                raise CheckpointError(
+                    f"checkpoint {step} in {self.folder} holds no {name}: set what it was trained with, or use a new workdir"
+                )
+            for path in sorted(expected.keys() | trees[name].keys()):
+                here, there = expected.get(path, "nothing"), trees[name].get(path, "nothing")
+                if here != there:
+                    raise CheckpointError(
+                        f"checkpoint {step} in {self.folder} is of another model: {name}/{path} is {there} there and {here} in this config; "
+                        "restore the config it was trained with, or use a new workdir"
+                    )
+
+    def _read(self, step: int, args: dict[str, Any]) -> dict[str, Any]:
+        try:
+            read = self._manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:
+            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
+        return {name: read[name] for name in args}
+
+    def _way_out(self, step: int) -> str:
+        older = [other for other in self.steps() if other < step]
+        go_on = f" to go on from step {older[-1]}" if older else " and train again"
+        return f"; move {self.folder / str(step)} away{go_on}"
+
+
+def _loss_of(metrics: Any) -> float:
+    """Of a checkpoint that was saved without a held-out loss: never the best."""
+    return float(metrics["loss"]) if metrics and "loss" in metrics else math.inf
+
+
+def _described(tree: PyTree) -> dict[str, str]:
+    """{path: "float32 (3, 3)"}, the same text for arrays, ShapeDtypeStructs and Orbax metadata; containers without leaves drop out."""
+    described = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+            described[leaf_path(path)] = f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
+    return described
+
+
+def load_params(workdir: str | Path, abstract: Params, step: int | str | None = None) -> tuple[Params, int]:
+    """Parameters of a workdir to sample from (averaged where trained so) and their step: the latest, "best", or a number.
+
+    `abstract` is the tree of shapes, as from eval_shape(model.init, key); leaves without a sharding go whole to the first device. Reads only
+    that item of the checkpoint, changes nothing in the workdir. Raises CheckpointError.
+    """
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), abstract)
+    with Checkpoints(Path(workdir) / "checkpoints", read_only=True) as saved:
+        params, found, _ = saved.restore_params(placed, saved.best() if step == "best" else step)
+    return params, found

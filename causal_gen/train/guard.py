@@ -1,0 +1,90 @@
+"""What keeps a run whole: signals seen at step boundaries, non-finite numbers, and a workdir that holds another run."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from causal_gen.train.state import NonFiniteError
+from causal_gen.types import WorkdirError
+
+FREE = ("data.stats", "data.root")  # what may differ between two starts of one run: fitted numbers and where files lie
+
+
+class Signals:
+    """A context in which SIGINT and SIGTERM set `requested`, for the loop to poll; a second SIGINT raises KeyboardInterrupt.
+
+    Python takes signals in the main thread only; elsewhere nothing is installed and `requested` stays False.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._old: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def check_finite(step: int, metrics: Mapping[str, float]) -> None:
+    """Raises NonFiniteError naming the first bad term. Terms come before the loss that they sum to, and that before the gradient."""
+    last = ("loss", "grad_norm")
+    for name in [*(n for n in metrics if n not in last), *(n for n in last if n in metrics)]:
+        if not math.isfinite(metrics[name]):
+            raise NonFiniteError(
+                f"{name} is {metrics[name]} at step {step}: training stopped and nothing of it was saved; "
+                "lower train.learning_rate or train.clip_norm, then run again from the last checkpoint"
+            )
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(tree, Mapping):
+        return {k: v for name, value in tree.items() for k, v in _flat(value, f"{path}.{name}" if path else str(name)).items()}
+    return {path: list(tree) if isinstance(tree, tuple) else tree}
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted paths under model and data whose values differ, FREE ones aside; both configs as JSON would hold them."""
+    flat = [_flat(json.loads(json.dumps({s: c.get(s) for s in ("model", "data")}, default=str))) for c in (old, new)]
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    free = [key for key in keys if any(key == name or key.startswith(name + ".") for name in FREE)]
+    missing = object()
+    return [key for key in keys if key not in free and flat[0].get(key, missing) != flat[1].get(key, missing)]
+
+
+def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Make the folder, or see that what it holds is a run of this model on this data. Raises WorkdirError naming the keys that differ."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"cannot make the workdir {workdir} ({error.strerror or error}): give another --workdir") from error
+    path = workdir / "config.json"
+    if not path.exists():
+        if any((workdir / "checkpoints").glob("[0-9]*")):
+            raise WorkdirError(f"{workdir} holds checkpoints but no config.json, so it cannot be said of what: give another --workdir")
+        return
+    try:
+        old = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} cannot be read ({error}): mend it, or give another --workdir") from error
+    keys = differing_keys(old, config)
+    if keys:
+        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        raise WorkdirError(f"{workdir} holds a run whose config differs in {shown}: take those back, or give another --workdir")

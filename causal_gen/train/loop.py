@@ -1,0 +1,176 @@
+"""Training, as an order of things.
+
+`fit` prepares (mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look at the numbers
+of the step before. The host never waits for a step that it has just dispatched, except where something is due: held-out loss, checkpoint, pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from causal_gen.data import batches
+from causal_gen.data.base import Source
+from causal_gen.models.base import Model
+from causal_gen.parallel import compile as compiling
+from causal_gen.parallel import rules
+from causal_gen.parallel.mesh import MeshConfig, batch_shards, batch_sharding, check_batch_size, make_mesh, put_batch, replicated
+from causal_gen.train import guard, meter
+from causal_gen.train import step as steps
+from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
+from causal_gen.train.log import Logger, LogConfig, format_table, write_json
+from causal_gen.train.state import Run, State, TrainConfig
+
+Pictures = Callable[[Any, int], Mapping[str, np.ndarray]]
+
+
+def fit(
+    model: Model,
+    data: Source,
+    workdir: str | Path,
+    *,
+    train: TrainConfig,
+    mesh: MeshConfig,
+    checkpoint: CheckpointConfig,
+    log: LogConfig,
+    config: Mapping[str, Any],
+    pictures: Pictures | None = None,
+    argv: Sequence[str] = (),
+) -> Run:
+    """Train, or go on where `workdir` left off; returns a Run, `interrupted` if SIGINT or SIGTERM ended it after saving.
+
+    `config` is the complete JSON-able config, written to the workdir and into every checkpoint. Raises UserErrors of one line: WorkdirError for
+    a workdir of another run, ConfigError for a mesh or batch that does not fit, CheckpointError, NonFiniteError (nothing of that step is saved).
+    """
+    workdir = Path(workdir)
+    guard.check_workdir(workdir, config)
+    with guard.Signals() as signals, Checkpoints(workdir / "checkpoints", checkpoint) as saved:
+        engine, state, meta = prepare(model, data, train, mesh, saved)
+        first, before = int(state.step), float(meta.get("seconds", 0.0))
+        start = time.monotonic() - before
+        meta = {"config": dict(config), "graph": {"nodes": model.graph.nodes, "edges": model.graph.edges}}
+        rows = engine.compile(state)
+        write_json(workdir / "config.json", config)
+        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
+        with Logger(
+            workdir, log, total=train.steps, first=first, batch_size=train.batch_size, flops=engine.flops, peak=engine.peak
+        ) as logger:
+            logger.say(format_table(rows))
+            pending, batch, done = None, engine.batch(first), first
+            stop = out_of_time = train.time_limit is not None and before >= train.time_limit
+            while done < train.steps and not stop:
+                state, metrics = engine.step(state, batch)
+                done += 1
+                batch = engine.batch(done)
+                if pending is not None:
+                    logger.step(*_checked(*pending))
+                pending = (done, metrics)
+                out_of_time = train.time_limit is not None and time.monotonic() - start >= train.time_limit
+                stop = signals.requested or out_of_time or done == train.steps
+                save = done % checkpoint.every == 0 or stop
+                look = (log.eval_every and done % log.eval_every == 0) or (save and not signals.requested)
+                draw = (
+                    pictures is not None and log.pictures_every > 0 and (done % log.pictures_every == 0 or (stop and not signals.requested))
+                )
+                if not (save or look or draw):
+                    continue
+                finished, pending = _checked(*pending), None  # a state that is not finite is never evaluated, drawn or saved
+                with logger.aside():
+                    scores = engine.heldout(state.best_params, log.eval_batches) if look else {}
+                    if save:
+                        saved.save(done, state, {**meta, "seconds": time.monotonic() - start}, scores.get("eval_loss"))
+                    if draw:
+                        logger.pictures(done, pictures(state.best_params, done))
+                logger.step(*finished, extra=scores)
+            saved.wait()
+            if signals.requested:
+                logger.say(f"stopped at step {done} and saved; run the same command again to go on")
+            elif out_of_time:
+                logger.say(f"train.time_limit={train.time_limit:g} s reached at step {done} of {train.steps}; saved")
+    return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=signals.requested)
+
+
+def _checked(step: int, metrics: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
+    numbers = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+    guard.check_finite(step, numbers)
+    return step, numbers
+
+
+@dataclasses.dataclass
+class Engine:
+    """The pieces of a run that depend on the mesh, made by `prepare`; `compile` fills the last five."""
+
+    model: Model
+    data: Source
+    train: TrainConfig
+    mesh: jax.sharding.Mesh
+    mode: str
+    abstract: State
+    step: Any = None
+    flops: float | None = None
+    peak: float | None = None
+    seconds: float = 0.0
+    score: Any = None
+
+    def batch(self, index: int) -> dict[str, jax.Array]:
+        """Batch `index` on its way to the devices."""
+        rows = batches.batch(
+            self.data, "train", self.train.seed, index, self.train.batch_size, jax.process_index(), jax.process_count()
+        )  # fmt: skip
+        return put_batch(self.mesh, rows)
+
+    def compile(self, state: State) -> list[rules.Row]:
+        """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table."""
+        start = time.perf_counter()
+        placed = jax.tree.map(lambda x: x.sharding, self.abstract)
+        jitted = compiling.compile_step(steps.make_step(self.model, self.train), self.mesh, placed, self.mode, self.model.batch_coupled)
+        lowered = jitted.lower(state, self.batch(int(state.step)))
+        self.step, self.flops = lowered.compile(), meter.step_flops(lowered)
+        self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
+        self.score = jax.jit(
+            steps.make_heldout(self.model, self.train),
+            in_shardings=(placed.params, batch_sharding(self.mesh), replicated(self.mesh)),
+            out_shardings=replicated(self.mesh),
+        )
+        return rules.table(self.abstract.params, placed.params)
+
+    def heldout(self, params: Any, count: int) -> dict[str, float]:
+        """Mean loss and terms, as eval_*, over the first `count` batches of the test split (fewer where it is smaller)."""
+        size, rows = self.data.size("test"), self.train.batch_size
+        rows = min(rows, max(size // batch_shards(self.mesh), 1) * batch_shards(self.mesh))
+        sums: dict[str, float] = {}
+        chosen = range(min(count, max(size // rows, 1)))
+        for i in chosen:
+            indices = (np.arange(rows) + i * rows) % size
+            local = np.array_split(indices, jax.process_count())[jax.process_index()]
+            scores = jax.device_get(self.score(params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)))
+            sums = {name: sums.get(name, 0.0) + float(value) / len(chosen) for name, value in scores.items()}
+        return {f"eval_{name}": value for name, value in sums.items()}
+
+    def facts(self, rows: Sequence[rules.Row]) -> dict[str, Any]:
+        return {
+            "parameters": int(sum(np.prod(row.shape, dtype=np.int64) for row in rows)),
+            "compile_seconds": round(self.seconds, 3),
+            "step_flops": self.flops,
+            "peak_flops": self.peak,
+        }
+
+
+def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, saved: Checkpoints) -> tuple[Engine, State, dict[str, Any]]:
+    """The engine, and the state: of the latest checkpoint with its meta, or of step 0 where there is none."""
+    devices = make_mesh(mesh)
+    check_batch_size(devices, train.batch_size, train.accumulate)
+    init = steps.make_init(model, train)
+    shapes = jax.eval_shape(init)
+    placed = rules.shardings(shapes, devices)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
+    engine = Engine(model, data, train, devices, mesh.mode, abstract)
+    if saved.latest() is not None:
+        return engine, *saved.restore(abstract)
+    return engine, jax.jit(init, out_shardings=placed)(), {}

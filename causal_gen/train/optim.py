@@ -1,0 +1,122 @@
+"""The optimiser of a TrainConfig: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, cosine decay and clipping.
+
+    lr(t)  = lr min(1, (t+1)/warmup) (1 + cos(pi (t - warmup)_+ / (steps - warmup))) / 2        (1)
+    ema    <- d ema + (1 - d) params,  d = min(decay, (1 + t) / (10 + t))                       (2)
+
+t counts finished updates. In (1) the first update is already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the
+average of a short run is mostly its initial weights. A model's groups() scale, turn, thin out or freeze the updates of its parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from causal_gen.models.base import Group
+from causal_gen.parallel.rules import leaf_path
+from causal_gen.train.state import TrainConfig
+from causal_gen.types import Array, ConfigError, Float, Params, PyTree
+
+
+def split_state(params: Params) -> tuple[Params, Any]:
+    """The part that has a gradient, and the entry "state" (None where there is none)."""
+    if isinstance(params, Mapping) and "state" in params:
+        return {name: value for name, value in params.items() if name != "state"}, params["state"]
+    return params, None
+
+
+def join_state(trainable: Params, state: Any) -> Params:
+    return trainable if state is None else {**trainable, "state": state}
+
+
+def learning_rate(train: TrainConfig) -> Callable[[Array], Float[Array, ""]]:
+    """Eq. (1)."""
+
+    def rate(step: Array) -> Float[Array, ""]:
+        t = jnp.asarray(step, jnp.float32)
+        value = jnp.minimum(1.0, (t + 1) / max(train.warmup_steps, 1)) * train.learning_rate
+        if train.schedule == "constant":
+            return value
+        progress = jnp.clip((t - train.warmup_steps) / max(train.steps - train.warmup_steps, 1), 0.0, 1.0)
+        return value * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+    return rate
+
+
+def assign_groups(groups: Mapping[str, Group], trainable: PyTree) -> PyTree:
+    """The index, as text, of the first group whose regex is found in each leaf's path. Raises ConfigError for a leaf of no group."""
+    patterns = list(groups)
+
+    def index(path: tuple, leaf: Any) -> str:
+        del leaf
+        name = leaf_path(path)
+        for i, pattern in enumerate(patterns):
+            if re.search(pattern, name):
+                return str(i)
+        raise ConfigError(f"parameter {name} is in none of the model's groups {patterns}: add a last group '.*'")
+
+    return jax.tree_util.tree_map_with_path(index, trainable)
+
+
+def zero_frozen(groups: Mapping[str, Group], grads: PyTree) -> PyTree:
+    """Gradients with those of frozen groups set to 0, so that they do not count in the norm that is clipped."""
+    frozen = [str(i) for i, group in enumerate(groups.values()) if group.frozen]
+    if not frozen:
+        return grads
+    return jax.tree.map(lambda g, label: jnp.zeros_like(g) if label in frozen else g, grads, assign_groups(groups, grads))
+
+
+def only_every(inner: optax.GradientTransformation, k: int) -> optax.GradientTransformation:
+    """`inner` on updates 0, k, 2k, ...; between them nothing moves, its moments included."""
+
+    def init(params: PyTree) -> tuple[Array, PyTree]:
+        return jnp.zeros([], jnp.int32), inner.init(params)
+
+    def update(grads: PyTree, state: tuple[Array, PyTree], params: PyTree = None) -> tuple[PyTree, tuple[Array, PyTree]]:
+        count, old = state
+        updates, new = inner.update(grads, old, params)
+        due = count % k == 0
+        updates = jax.tree.map(lambda u: jnp.where(due, u, jnp.zeros_like(u)), updates)
+        return updates, (count + 1, jax.tree.map(lambda a, b: jnp.where(due, a, b), new, old))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _direction(train: TrainConfig, group: Group) -> optax.GradientTransformation:
+    if group.frozen:
+        return optax.set_to_zero()
+    parts = [optax.scale_by_adam()]
+    if group.sign != 1:
+        parts.insert(0, optax.scale(float(group.sign)))
+    if train.weight_decay:
+        # biases, norm scales and other vectors are not shrunk: decay there only fights the normalisation
+        parts.append(optax.add_decayed_weights(train.weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim >= 2, tree)))
+    if group.scale != 1.0:
+        parts.append(optax.scale(group.scale))
+    chain = optax.chain(*parts)
+    return only_every(chain, group.every) if group.every > 1 else chain
+
+
+def optimizer(train: TrainConfig, groups: Mapping[str, Group]) -> optax.GradientTransformation:
+    """Clipping over all groups together, then each group's own AdamW direction, then the learning rate of eq. (1)."""
+    directions = {str(i): _direction(train, group) for i, group in enumerate(groups.values())}
+    if len(directions) == 1:
+        (direction,) = directions.values()
+    else:
+        direction = optax.partition(directions, lambda params: assign_groups(groups, params))
+    clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm is not None else optax.identity()
+    return optax.chain(clip, direction, optax.scale_by_learning_rate(learning_rate(train)))
+
+
+def average(decay: float, step: Array, ema: Params, params: Params) -> Params:
+    """Eq. (2); the entry "state" is copied, since a running statistic is an average already."""
+    t = jnp.asarray(step, jnp.float32)
+    d = jnp.minimum(decay, (1 + t) / (10 + t))
+    old, _ = split_state(ema)
+    new, state = split_state(params)
+    return join_state(jax.tree.map(lambda a, b: (d * a + (1 - d) * b).astype(a.dtype), old, new), state)

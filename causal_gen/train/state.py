@@ -1,0 +1,76 @@
+"""What training needs to know (TrainConfig), what it carries from step to step (State), and what it leaves behind (Run)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from causal_gen.nn.precision import Policy
+from causal_gen.types import Array, Params, PyTree, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. `steps` count updates; a batch of `batch_size` examples is cut into `accumulate` microbatches.
+
+    The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more. Gradients
+    are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average. `time_limit` in seconds, over all resumes of a
+    run, stops it early without changing the schedule. `precision` and `remat` are handed to the model.
+    """
+
+    steps: int = dataclasses.field(default=1000, metadata={"min": 1})
+    batch_size: int = dataclasses.field(default=32, metadata={"min": 1})
+    seed: int = dataclasses.field(default=0, metadata={"min": 0, "max": 2**31 - 1})
+    learning_rate: float = dataclasses.field(default=1e-3, metadata={"min": 0.0})
+    warmup_steps: int = dataclasses.field(default=0, metadata={"min": 0})
+    schedule: str = dataclasses.field(default="cosine", metadata={"choices": ("cosine", "constant")})
+    weight_decay: float = dataclasses.field(default=0.0, metadata={"min": 0.0})
+    clip_norm: float | None = dataclasses.field(default=1.0, metadata={"min": 0.0})
+    accumulate: int = dataclasses.field(default=1, metadata={"min": 1})
+    ema_decay: float | None = dataclasses.field(default=0.999, metadata={"min": 0.0, "max": 1.0})
+    precision: str = "params=float32,compute=float32,output=float32"
+    remat: str = dataclasses.field(default="none", metadata={"choices": ("none", "dots", "full")})
+    time_limit: float | None = dataclasses.field(default=None, metadata={"min": 0.0})
+
+    def __post_init__(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be positive, or None for no clipping, got {self.clip_norm}")
+        Policy.parse(self.precision)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The whole of a training run between two steps: `ema` is None where none is kept, `step` counts finished updates (i32 [])."""
+
+    params: Params
+    ema: Params
+    opt: PyTree
+    step: Array
+
+    @property
+    def best_params(self) -> Params:
+        """What is evaluated and sampled from: the average where one is kept."""
+        return self.params if self.ema is None else self.ema
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model: `params` are the averaged ones where an average was kept. `interrupted` says that a signal ended training."""
+
+    model: Any
+    params: Params
+    config: dict[str, Any]
+    step: int
+    data: Any
+    workdir: Path
+    interrupted: bool = False
+
+
+class NonFiniteError(UserError):
+    """A loss term, the loss or the gradient is no longer finite."""
