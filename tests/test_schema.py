@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 import pytest
+
 from causal_gen import schema
 
 
@@ -73,7 +74,7 @@ def test_what_means_the_same_is_accepted_with_the_declared_type(tree, field, val
         ({"inner": 3}, "train.inner: expected Inner, got 3"),
         ({"mode": "alfa"}, "did you mean 'alpha'?"),
         ({"stepz": 3}, "train.stepz: unknown key; did you mean 'steps'?"),
-        ({"inner": {"depth": 3}}, "train.inner.depth: unknown key; known are width, kind"),
+        ({"inner": {"layers": 3}}, "train.inner.layers: unknown key; known are width, kind"),
         ({"mult": [1, "x"]}, "train.mult[1]: expected int, got 'x'"),
         ({"edges": [["a", "b", "c"]]}, "train.edges[0]: expected 2 entries, got 3"),
         ({"warmup": 20}, "train: warmup=20 is longer than steps=10"),
