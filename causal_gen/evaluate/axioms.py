@@ -27,12 +27,13 @@ import jax
 import numpy as np
 
 from causal_gen.evaluate import scores
-from causal_gen.evaluate.base import Bench, EvaluateConfig, jsonable, mean_abs, write_json
+from causal_gen.evaluate.base import Bench, EvaluateConfig, jsonable, mean_abs
 from causal_gen.evaluate.batched import Batched
 from causal_gen.evaluate.instruments import bench_of
 from causal_gen.evaluate.sliders import write_sliders
 from causal_gen.scm.intervention import Intervention, do
-from causal_gen.types import Key, Noise
+from causal_gen.train.log import write_json
+from causal_gen.types import Key, Noise, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,9 +68,7 @@ class Scenes:
         return self.source.truth("test", self.indices, intervention)
 
 
-def evaluate(
-    run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print
-) -> dict[str, Any]:
+def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
     """Measure `run` (its model, params, data and workdir) and write `evaluate/metrics.json` and `evaluate/sliders.npz`.
 
     `seed` overrides `settings.seed`. `progress` is told one line a stage. Returns what metrics.json holds: plain
@@ -77,7 +76,7 @@ def evaluate(
     """
     started, seed = time.time(), settings.seed if seed is None else seed
     scenes = choose(run.model, run.params, run.data, settings, seed)
-    folder = Path(run.workdir) / "evaluate"
+    folder = _folder(Path(run.workdir))
     few = min(scenes.num, settings.cycle_scenes or scenes.num)
     out: dict[str, Any] = {
         "step": int(run.step), "scenes": scenes.num, "cycle_scenes": few, "seed": seed,
@@ -102,6 +101,15 @@ def evaluate(
     out = jsonable(out)
     write_json(folder / "metrics.json", out)
     return out
+
+
+def _folder(workdir: Path) -> Path:
+    folder = workdir / "evaluate"
+    try:  # before the work, not after it
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"evaluate: cannot write {folder} ({error.strerror or error}); mend its rights or copy the workdir") from error
+    return folder
 
 
 def choose(model: Any, params: Any, source: Any, settings: EvaluateConfig, seed: int) -> Scenes:

@@ -6,15 +6,11 @@ Letters: b batch, h height, w width, c channels.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-
-from causal_gen.types import WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +87,3 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` whole or not at all. Raises `WorkdirError` where the folder cannot be written."""
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(jsonable(value), indent=2) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise WorkdirError(f"evaluate: cannot write {path}: {error.strerror or error}; free space or choose another workdir") from error

@@ -67,9 +67,7 @@ class Batched:
         """Noise of every scene of `batch`, each entry [b, ...]."""
         evidence = self._evidence(batch)
         num = len(next(iter(evidence.values())))
-        return self._over(
-            num, lambda part, e: _abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence
-        )
+        return self._over(num, lambda part, e: _abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence)
 
     def predict(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
         """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b]."""
@@ -87,6 +85,4 @@ class Batched:
         """Factor values {factor: [b]} and latents {factor: [b, k]} that the model reads from the scenes; draws no image."""
         evidence = self._evidence(batch)
         num = len(next(iter(evidence.values())))
-        return self._over(
-            num, lambda part, e: _read(self.model, self.params, jax.random.fold_in(key, part), e), evidence
-        )
+        return self._over(num, lambda part, e: _read(self.model, self.params, jax.random.fold_in(key, part), e), evidence)

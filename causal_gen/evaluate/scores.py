@@ -56,7 +56,10 @@ def pixels(
         out.setdefault("strips", {})[strip] = found
     if factor in bench.outside:
         rest = slice(0, bench.rows(bench.outside[factor], image.shape[1]).start)
-        out["outside"] = {"change": mean_abs(answer[:, rest], image[:, rest]), "composition": mean_abs(reconstruction[:, rest], image[:, rest])}
+        out["outside"] = {
+            "change": mean_abs(answer[:, rest], image[:, rest]),
+            "composition": mean_abs(reconstruction[:, rest], image[:, rest]),
+        }
     return out
 
 
@@ -98,7 +101,11 @@ def effectiveness(
         target = np.asarray(targets[tool.name])
         keep = tool.valid(targets) if tool.valid else np.ones(len(target), bool)
         found = np.asarray(tool.read(answer))
-        entry = {tool.kind: _compare(tool, found, target, keep), "unit": tool.unit, "copy": _compare(tool, factual[tool.name], target, keep)}
+        entry = {
+            tool.kind: _compare(tool, found, target, keep),
+            "unit": tool.unit,
+            "copy": _compare(tool, factual[tool.name], target, keep),
+        }
         if truth is not None:
             entry["floor"] = _compare(tool, tool.read(truth["image"]), target, keep)
         entry["chance"] = _compare(tool, target[shuffle], target, keep)
