@@ -27,7 +27,7 @@ import jax
 from ml_collections import ConfigDict
 
 from causal_gen import schema
-from causal_gen.types import ConfigError, UserError, WorkdirError
+from causal_gen.types import ConfigError, GraphError, UserError, WorkdirError
 
 if TYPE_CHECKING:
     from causal_gen.data.base import Source
@@ -226,6 +226,8 @@ def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, A
     train = parts["train"]
     try:
         model = parts["model"].make(source.entries, stats, sampling=parts["sampling"], precision=train.precision, remat=train.remat)
+    except GraphError as error:  # "graph: cycle a -> b -> a; ..." is about model.graph
+        raise ConfigError(f"model.{error}") from error
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     rest = {name: parts[name] for name in ("train", "mesh", "checkpoint", "log", "evaluate")}
@@ -253,8 +255,10 @@ class _Deferred:
 
 def train(experiment: Experiment, workdir: str | Path) -> Run:
     """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run."""
+    from causal_gen.evaluate.pictures import training_pictures
     from causal_gen.train.loop import fit
 
+    drawn = experiment.log.pictures_every > 0 and hasattr(experiment.model, "factors")
     return fit(
         experiment.model,
         experiment.data,
@@ -264,6 +268,7 @@ def train(experiment: Experiment, workdir: str | Path) -> Run:
         checkpoint=experiment.checkpoint,
         log=experiment.log,
         config=experiment.config,
+        pictures=training_pictures(experiment.model, experiment.data) if drawn else None,
         argv=tuple(sys.argv),
     )
 
@@ -292,21 +297,21 @@ def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> E
     return _assemble(tree, parts, source.stats() if stats is None else stats, source)
 
 
-def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The model and its newest good parameters (EMA where trained) from a workdir alone.
+def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, step: int | str | None = None) -> Run:
+    """The model and its parameters (EMA where trained) from a workdir alone: the latest, those of `step`, or the "best".
 
     `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
     touched, so that a run restores where its dataset is gone. Raises `WorkdirError` or `CheckpointError`.
     """
     from causal_gen.train.checkpoint import load_params
-
-    experiment = reopen(workdir, overrides)
-    abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    params, step = load_params(Path(workdir), abstract)
-    return _run(experiment, params, step, Path(workdir))
-
-
-def _run(experiment: Experiment, params: Any, step: int, workdir: Path) -> Run:
     from causal_gen.train.state import Run
 
-    return Run(model=experiment.model, params=params, config=experiment.config, step=step, data=experiment.data, workdir=workdir)
+    experiment, folder = reopen(workdir, overrides), Path(workdir)
+    abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    params, found = load_params(folder, abstract, step)
+    return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
+
+
+def section(config: Mapping[str, Any], name: str) -> Any:
+    """One section of a complete config as its dataclass, for instance `section(run.config, "evaluate")`."""
+    return _convert(config)[0][name]

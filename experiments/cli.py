@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 _OVERRIDE = re.compile(r"--?config\.([^=]+)(?:=(.*))?", re.DOTALL)
-_USER_ERRNO = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR)
+_USER_ERRNO = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 # XLA takes its temporaries from malloc at every step, and glibc returns large blocks to the kernel, so that each step
 # faults its pages in anew. Large pages that are kept make a U-Net step about a quarter faster (SYSTEMS.md).
@@ -30,6 +30,7 @@ ALLOCATOR = {
     "glibc.malloc.mmap_max": "0",
     "glibc.malloc.trim_threshold": "100000000000",
 }
+_ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/kfd")
 _TUNED = "CAUSAL_GEN_ALLOCATOR_TUNED"  # set in the environment of the process that was started anew
 
 
@@ -58,12 +59,14 @@ def start(command: Command) -> NoReturn:
     environment = allocator_environment(sys.argv[1:], os.environ) if command.tune else None
     if environment is not None and not _wants_help(sys.argv[1:]):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-    _enable_compile_cache()
-    sys.exit(main(command, sys.argv[1:]))
+    sys.exit(main(command, sys.argv[1:], prepare=_keep_compiled_programs))
 
 
-def main(command: Command, argv: Sequence[str]) -> int:
-    """Run a command on `argv` (without the program's name) in this process and return its exit code."""
+def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> int:
+    """Run a command on `argv` (without the program's name) in this process and return its exit code.
+
+    `prepare` is called once the flags are understood, before the work.
+    """
     values = flags.FlagValues()
     command.define(values)
     if command.tune:
@@ -74,6 +77,7 @@ def main(command: Command, argv: Sequence[str]) -> int:
     try:
         rest, overrides = split_overrides(argv)
         _parse(values, rest)
+        prepare()
         command.run(values, overrides)
         return 0
     except UsageError as error:
@@ -135,6 +139,19 @@ def require(values: Any, *names: str) -> None:
             raise UsageError(f"--{name} is missing; --help shows an example")
 
 
+def intervention_flags(values: flags.FlagValues) -> None:
+    """--do and --shift, read by questions.py."""
+    text = "FACTOR=VALUE in physical units (degrees, ...), or FACTOR=LOW:HIGH:COUNT; repeat for a joint intervention"
+    flags.DEFINE_multi_string("do", [], f"set a factor: {text}", flag_values=values)
+    flags.DEFINE_multi_string("shift", [], f"add to a factor's own value: {text}", flag_values=values)
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Lines on stderr, so that stdout stays a command's answer."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
 def help_text(command: Command, values: flags.FlagValues) -> str:
     """Usage, flags and an example, as --help prints them."""
     lines = [f"usage: python -m experiments.{command.name} [--flag=value ...]", "", command.text.strip(), "", "flags:"]
@@ -168,15 +185,9 @@ def allocator_environment(argv: Sequence[str], environ: Any) -> dict[str, str] |
     return {**environ, "GLIBC_TUNABLES": ":".join([*theirs, *ours]), _TUNED: "1"}
 
 
-def _enable_compile_cache() -> None:
-    """Compiled programs are kept in a per-user folder, unless the environment already says where (or that they are not)."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false"):
-        return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causal-gen" / "jax"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        return  # without a home to write to there is nothing to keep
-    if os.access(folder, os.W_OK):
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+def _keep_compiled_programs() -> None:
+    """In the user's cache folder, unless the environment already says where, or that they are not kept."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() not in ("0", "false"):
+        from causal_gen.parallel.compile import enable_compile_cache
+
+        enable_compile_cache()

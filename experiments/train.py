@@ -38,18 +38,18 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     size = experiment.data.size("train")
     print(f"train: {model} on {data} ({size:,} examples), {steps:,} steps of {experiment.train.batch_size}, into {workdir}", flush=True)
     done = border.train(experiment, workdir)
-    if done.step < steps and experiment.train.time_limit is None:
-        print(f"train: stopped and saved at step {done.step:,} of {steps:,}; the same command goes on from there")
+    if done.interrupted:
+        print(f"train: stopped at step {done.step:,} of {steps:,} and saved; to go on: python -m experiments.train --workdir={workdir}")
         return
     print(f"train: finished at step {done.step:,}. Next, for example:")
-    print(f"    python -m experiments.counterfactual --workdir={workdir} --do={model_factor(done)}")
+    print(f"    python -m experiments.counterfactual --workdir={workdir} --do={_example(done.config)}")
     print(f"    python -m experiments.evaluate --workdir={workdir} && python -m experiments.report --workdir={workdir}")
 
 
-def model_factor(done: Any) -> str:
-    """An intervention to try first: the first factor at its mean over the training data."""
-    name, stats = next(iter(done.config["data"]["stats"].items()))
-    return f"{name}={stats['mean']:.3g}"
+def _example(config: dict[str, Any]) -> str:
+    """An intervention to try first: a factor a standard deviation above its mean."""
+    name, stats = next(iter(config["data"]["stats"].items()))
+    return f"{name}={stats['mean'] + stats['std']:.3g}"
 
 
 COMMAND = cli.Command("train", f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config.", EXAMPLE, define, run, tune=True)

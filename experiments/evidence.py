@@ -1,0 +1,149 @@
+"""What a counterfactual starts from: rows of a split, or a file or folder of the user's own.
+
+test:0:16        rows 0 to 15 of the test split; the simulator, where there is one, knows their true counterfactuals
+FILE.npz         arrays named as the entries are (image [b, h, w, c], in 0..1 or uint8), or as counterfactual.npz names them
+FILE.png|jpg     one picture; a FOLDER holds several
+FILE.csv         a header of entry names, `image` being paths relative to the file
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causal_gen.types import DataError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """`batch` [b, ...] by entry name; `split` and `indices` [b] where the rows are the data source's own."""
+
+    batch: dict[str, np.ndarray]
+    source: str
+    split: str | None = None
+    indices: np.ndarray | None = None
+
+    @property
+    def num(self) -> int:
+        return len(next(iter(self.batch.values())))
+
+
+def load(text: str | None, run: Any, num: int) -> Evidence:
+    """The evidence that `text` names, at most `num` rows of a folder or file. Raises `DataError` naming what is wrong with it."""
+    text = text or f"test:0:{num}"
+    rows = re.fullmatch(r"(\w+):(\d+):(\d+)", text)
+    if rows:
+        return _rows(text, run.data, rows[1], int(rows[2]), int(rows[3]))
+    path, entries = Path(text), run.model.entries if hasattr(run.model, "entries") else run.data.entries
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not files:
+            raise DataError(f"evidence {path}: the folder holds no picture ({', '.join(PICTURES)})")
+        batch = {"image": _pictures(files[:num], entries["image"].shape)}
+    elif not path.is_file():
+        raise DataError(f"evidence {text}: no such file or folder; write SPLIT:START:STOP, a FILE.npz|png|jpg|csv or a FOLDER")
+    elif path.suffix.lower() in PICTURES:
+        batch = {"image": _pictures([path], entries["image"].shape)}
+    elif path.suffix == ".npz":
+        batch = _arrays(path, entries, num)
+    elif path.suffix == ".csv":
+        batch = _table(path, entries, num)
+    else:
+        raise DataError(f"evidence {path}: cannot read {path.suffix or 'a file without ending'}; give .npz, .png, .jpg, .csv or a folder")
+    return Evidence(batch, text)
+
+
+def _rows(text: str, data: Any, split: str, start: int, stop: int) -> Evidence:
+    if split not in ("train", "test"):
+        raise DataError(f"evidence {text}: unknown split {split!r}; the splits are train and test")
+    if not start < stop <= data.size(split):
+        raise DataError(f"evidence {text}: the split holds rows 0:{data.size(split)}; give START < STOP within")
+    indices = np.arange(start, stop)
+    return Evidence(dict(data.gather(split, indices)), text, split, indices)
+
+
+def _pictures(files: Iterable[Path], shape: tuple[int, ...]) -> np.ndarray:
+    """Pictures as f32 [b, h, w, c] in [0, 1] at the model's size; transparency is laid on white. What was changed is said."""
+    from PIL import Image, UnidentifiedImageError
+
+    (height, width, channels), arrays, changed = shape, [], []
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                found = opened.convert("RGBA")
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"evidence {file}: not a picture that can be read ({type(error).__name__}); replace or remove it") from error
+        flat = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found).convert("L" if channels == 1 else "RGB")
+        if flat.size != (width, height):
+            changed.append(f"{file.name} from {flat.size[0]}x{flat.size[1]}")
+            flat = flat.resize((width, height), Image.Resampling.BOX if flat.size[0] >= width else Image.Resampling.BICUBIC)
+        arrays.append(np.asarray(flat, np.float32).reshape(height, width, channels) / 255)
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        _note(f"resized to {width}x{height}: {shown}")
+    if channels == 1:
+        _note("read as greyscale; the model was trained on bright strokes on black, invert your pictures if they are dark on white")
+    return np.stack(arrays)
+
+
+def _arrays(path: Path, entries: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: np.asarray(file[name]) for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"evidence {path}: not an .npz of plain arrays ({error}); write it with numpy.savez") from error
+    batch = {}
+    for name, entry in entries.items():
+        value = found.get(name, found.get(f"factual_{name}"))
+        if value is None:
+            continue
+        if value.shape[1:] != tuple(entry.shape) or not len(value):
+            raise DataError(f"evidence {path}: {name!r} has shape {value.shape}; the model takes [b, {', '.join(map(str, entry.shape))}]")
+        batch[name] = _unit(path, name, value[:num]) if name == "image" else value[:num].astype(entry.dtype)
+    if not batch:
+        raise DataError(f"evidence {path}: holds {', '.join(found) or 'nothing'}; name the arrays {', '.join(entries)}")
+    if len({len(value) for value in batch.values()}) > 1:
+        raise DataError(f"evidence {path}: its arrays differ in length; give every entry the same number of rows")
+    return batch
+
+
+def _unit(path: Path, name: str, value: np.ndarray) -> np.ndarray:
+    image = value.astype(np.float32) / (255 if value.dtype == np.uint8 else 1)
+    if not np.isfinite(image).all() or image.min() < -1e-3 or image.max() > 1 + 1e-3:
+        raise DataError(f"evidence {path}: {name!r} runs from {image.min():g} to {image.max():g}; give floats in 0..1, or uint8")
+    return np.clip(image, 0, 1)
+
+
+def _table(path: Path, entries: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for _, row in zip(range(num), csv.DictReader(file), strict=False)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"evidence {path}: not a CSV text file ({error}); write a header and one row an example") from error
+    names = [name for name in (rows[0] if rows else {}) if name in entries]
+    if not names:
+        raise DataError(f"evidence {path}: no row, or no column of {', '.join(entries)}; write a header with these names")
+    batch = {}
+    for name in names:
+        if name == "image":
+            batch[name] = _pictures([path.parent / str(row[name]) for row in rows], entries[name].shape)
+            continue
+        try:
+            batch[name] = np.asarray([float(row[name]) for row in rows], entries[name].dtype)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"evidence {path}: column {name!r} holds something that is no number ({error}); mend the file") from error
+    return batch
+
+
+def _note(text: str) -> None:
+    print(f"evidence: {text}", file=sys.stderr)
