@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.data import raster
+from causal_gen.data import raster, storage
 from causal_gen.data.base import Entry
 from causal_gen.data.labels import label_mask, statistics
+from causal_gen.data.storage import Column, Columns, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.types import Array, Float, Int
 
@@ -40,6 +41,15 @@ POINT = 1 / 72  # a point as a fraction of the canvas, which is one inch
 BLACK, FIREBRICK, ORANGE = (0.0, 0.0, 0.0), (178 / 255, 34 / 255, 34 / 255), (1.0, 165 / 255, 0.0)
 FACTORS = ("angle", "light", "shadow_length", "shadow_position")
 RANGES = {"angle": (-36.0, 38.7), "light": (54.0, 132.3), "shadow_length": (3.0, 12.578), "shadow_position": (2.008, 19.606)}
+UNITS = {"angle": "degree", "light": "degree", "shadow_length": "simulator unit", "shadow_position": "simulator unit"}
+TEXTS = {
+    "angle": "swing of the ball from the vertical, positive to the right",
+    "light": "elevation of the light; 90 is overhead, below it the sun stands to the right",
+    "shadow_length": "length of the shadow on the ground, at least 3",
+    "shadow_position": "x of the shadow's middle on a canvas of 0..20",
+}
+CITATION = """@inproceedings{yang2021causalvae, title={{CausalVAE}: Disentangled Representation Learning via Neural Structural Causal Models},
+  author={Yang, Mengyue and Liu, Furui and Chen, Zhitang and Shen, Xinwei and Hao, Jianye and Wang, Jun}, booktitle={CVPR}, year={2021}}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +65,27 @@ class PendulumConfig:
     label_fraction: float = dataclasses.field(default=1.0, metadata={"min": 0.0, "max": 1.0})
 
     def make(self) -> Pendulum:
-        """The source, its scenes in memory (3 kB a scene at 32 pixels)."""
-        rows = {split: _simulate(self.seed, split, num, self.image_size) for split, num in self._sizes().items()}
-        return Pendulum(self, rows, label_mask(self.seed, self.size, self.label_fraction))
+        """The source, its scenes in memory (3 kB a scene at 32 pixels); the first call builds the set (data/storage.py).
 
-    def _sizes(self) -> dict[str, int]:
-        return {"train": self.size, "test": self.test_size}
+        Raises `DataError` where nothing can be written, or a stored file is damaged.
+        """
+        pixels = Column((self.image_size, self.image_size, 3), "uint8", "RGB image")
+        factors = {name: Column((), "float32", f"{TEXTS[name]} [{UNITS[name]}]") for name in FACTORS}
+        recipe = Recipe(
+            name=self.name,
+            variant=f"n{self.size}-{self.test_size}_px{self.image_size}_seed{self.seed}",
+            version="1.0.0",
+            description="Rendered scenes of a pendulum, a light and the shadow they cast; angle and light continuous, the shadow determined by them.",
+            citation=CITATION,
+            columns={"image": pixels, **factors},
+            sizes={"train": self.size, "test": self.test_size},
+        )
+
+        def produce(split: str, fetch: Fetch) -> Columns:
+            del fetch  # nothing to download
+            return _simulate(self.seed, split, recipe.sizes[split], self.image_size)
+
+        return Pendulum(self, storage.load(recipe, produce, self.root), label_mask(self.seed, self.size, self.label_fraction))
 
 
 def children(angle: Float[Array, "*b"], light: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
@@ -152,14 +177,7 @@ class Pendulum:
     def entries(self) -> Mapping[str, Entry]:
         """The image and the four factors, with units and the ranges that the simulator covers."""
         size = self.config.image_size
-        units = {"angle": "degree", "light": "degree", "shadow_length": "simulator unit", "shadow_position": "simulator unit"}
-        texts = {
-            "angle": "swing of the ball from the vertical, positive to the right",
-            "light": "elevation of the light; 90 is overhead, below it the sun stands to the right",
-            "shadow_length": "length of the shadow on the ground, at least 3",
-            "shadow_position": "x of the shadow's middle on a canvas of 0..20",
-        }
-        factors = {name: Entry((), "float32", units[name], *RANGES[name], texts[name]) for name in FACTORS}
+        factors = {name: Entry((), "float32", UNITS[name], *RANGES[name], TEXTS[name]) for name in FACTORS}
         return {"image": Entry((size, size, 3), "float32", "", 0.0, 1.0, "RGB image"), **factors}
 
     def size(self, split: str) -> int:
