@@ -160,7 +160,9 @@ def intervene(scenes: Scenes, factor: str, values: np.ndarray, reconstruction: n
     out: dict[str, Any] = {"low": float(values.min()), "high": float(values.max())}
     if truth is not None:
         held = scenes.truth(act & do(**{name: scenes.batch[name] for name in below})) if below else None
-        out |= scores.pixels(scenes.bench, factor, scenes.image, answer["image"], truth["image"], held and held["image"], reconstruction)
+        out |= scores.pixels(
+            scenes.bench, factor, scenes.image, answer["image"], truth["image"], None if held is None else held["image"], reconstruction
+        )
         out["children"] = {
             name: {
                 "mae": mean_abs(answer[name], truth[name]),

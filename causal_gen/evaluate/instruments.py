@@ -1,8 +1,8 @@
 """Which instruments read which source, and the one instrument that is learned: a classifier of digits.
 
-The classifier is fitted to the source's own training digits, drawn again by the morphology at thicknesses and intensities that are
-independent of the class, and sees every image with its brightness divided out; so it cannot use either to guess the class. Its accuracy on true
-test images is printed beside whatever it measures.
+The classifier is fitted to the source's own training digits, redrawn by the morphology at thicknesses and intensities that do
+not depend on the class, and sees every image with its brightness divided out, so that it cannot use either to guess the class. Its
+accuracy on true test images is printed beside whatever it measures.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def digit_params(source: Any) -> Params:
     digest = hashlib.sha256(repr((IMAGES, EPOCHS, BATCH, RATE, images.shape)).encode())
     digest.update(classes.tobytes() + np.round(255 * images).astype(np.uint8).tobytes())
     path = cache_folder() / f"digits-{digest.hexdigest()[:16]}.npz"
-    shapes = jax.eval_shape(Classifier().init, jax.random.key(0), jnp.zeros((1, *images.shape[1:])))["params"]
+    shapes = jax.eval_shape(Classifier().init, jax.random.key(0), jnp.zeros((1, *images.shape[1:])))
+    shapes = dict(shapes)["params"]
     leaves, tree = jax.tree.flatten(shapes)
     stored = _load(path, [leaf.shape for leaf in leaves])
     if stored is not None:
@@ -113,7 +114,8 @@ def _store(path: Path, leaves: list[np.ndarray]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         with open(part, "wb") as file:
-            np.savez(file, **{str(i): leaf for i, leaf in enumerate(leaves)})
+            named: dict[str, Any] = {str(i): leaf for i, leaf in enumerate(leaves)}
+            np.savez(file, **named)
         part.replace(path)
     except OSError:  # a cache that cannot be written costs ten seconds next time, nothing else
         return
@@ -130,7 +132,7 @@ def fit_classifier(images: Float[np.ndarray, "n h w 1"], classes: Int[np.ndarray
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(params: Any, state: Any, x: Any, y: Any) -> Any:
         def loss(params: Any) -> Any:
-            logits = network.apply({"params": params}, x)
+            logits: Any = network.apply({"params": params}, x)
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
         changes, state = optimiser.update(jax.grad(loss)(params), state, params)

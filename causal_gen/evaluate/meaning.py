@@ -1,0 +1,122 @@
+"""What every figure of `evaluate/metrics.json` means, which way is good, and the figures as rows of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """One sentence for a reader who knows no axiom by name. `arrow`: "down" smaller is better, "up" larger, "" neither."""
+
+    label: str
+    sentence: str
+    arrow: Literal["up", "down", ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure to be shown: its key in METRICS, what it is about, its value, and the figures it is to be held against."""
+
+    metric: str
+    about: str
+    value: float | None
+    unit: str = ""
+    beside: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+
+
+PIXEL = "pixel, 0 to 1"
+METRICS: dict[str, Meaning] = {
+    "counterfactual": Meaning("Counterfactual error", "Mean absolute difference between the model's counterfactual image and the true one.", "down"),
+    "strip": Meaning("Error in the strip", "The same on the bottom rows alone, where the effect of the intervention shows and not the object that was moved.", "down"),
+    "outside": Meaning("Change elsewhere", "How much the image changes where this intervention should change nothing; a null intervention's change stands beside it.", "down"),
+    "children": Meaning("Predicted effect", "Error of the value that the latent causal model gives to an effect of what was set; no picture and no fitted probe is involved.", "down"),
+    "effectiveness": Meaning("Effectiveness", "What an instrument reads from the counterfactual picture against the value it should show; the instrument's own error on true pictures stands beside it.", "down"),
+    "accuracy": Meaning("Class kept", "Share of counterfactual pictures in which a classifier still reads the right class; its accuracy on true pictures stands beside it.", "up"),
+    "held": Meaning("What stays still", "How far the reading of something that should not react moved, and how far it moves between true pictures.", "down"),
+    "non_descendants": Meaning("Latents that stay still", "Largest change of any latent that is not an effect of what was set; a structural causal model leaves them exactly as they are.", "down"),
+    "composition": Meaning("Composition", "Difference from the picture itself after encoding and decoding it without any intervention, once or several times over.", "down"),
+    "reversibility": Meaning("Reversibility", "Difference from the picture itself after an intervention and then its undoing.", "down"),
+    "label_r2": Meaning("Label recovery R2", "How well the value read by the encoder agrees with the label: 1 is perfect, 0 as good as the mean.", "up"),
+    "disentanglement": Meaning("Disentanglement (DCI)", "Whether every latent block serves a single factor.", "up"),
+    "completeness": Meaning("Completeness (DCI)", "Whether every factor is held by a single latent block.", "up"),
+    "informativeness": Meaning("Informativeness (DCI)", "R2 of boosted trees that predict the factors from the latents, on images they were not fitted to.", "up"),
+    "mcc": Meaning("Mean correlation (MCC)", "Mean absolute correlation of each factor with the latent block that the best one-to-one matching gives it.", "up"),
+    "expectation": Meaning("Interventional mean", "Error of the mean of model samples under an intervention whose answer is known.", "down"),
+    "instrument": Meaning("Instrument's own error", "What the instrument errs by on true test pictures: nothing measured with it can be told to be better.", ""),
+    "noise_std": Meaning("Abducted noise, sd", "Standard deviation of the noise found for the test pictures; the model draws it with 1.", ""),
+    "noise_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard normal, 0 to 1.", "down"),
+    "noise_parents": Meaning("Noise and parents", "Largest correlation of the noise with a cause: noise that depends on causes hides part of the effect.", "down"),
+}  # fmt: skip
+
+
+def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
+    """The figures of metrics.json in groups (title, rows), those first that a reader looks for first. Missing parts are left out."""
+    for factor, found in metrics.get("do", {}).items():
+        yield f"do({factor})", list(_intervention(factor, found))
+    whole = [Row("composition", _cycles(m), value, PIXEL) for m, value in metrics.get("composition", {}).get("mae", {}).items()]
+    whole += [Row("reversibility", f"do({f}) and back", found.get("reversibility"), PIXEL) for f, found in metrics.get("do", {}).items()]
+    yield "Axioms of the image", whole
+    yield "Latents and labels", list(_latents(metrics))
+    yield "Instruments and noise", list(_instruments(metrics))
+
+
+def _cycles(count: str) -> str:
+    return "1 null intervention" if count == "1" else f"{count} null interventions in a row"
+
+
+def _beside(found: Mapping[str, Any], **names: str) -> dict[str, float | None]:
+    return {label: found[name] for name, label in names.items() if name in found}
+
+
+def _intervention(factor: str, found: Mapping[str, Any]) -> Iterator[Row]:
+    if "mae" in found:
+        baselines = _beside(found, copy="copy the factual image", not_propagated="do not propagate")
+        yield Row("counterfactual", "whole image", found["mae"], PIXEL, baselines)
+        if "grey" in found and "mae" in found["grey"]:
+            beside = _beside(found["grey"], copy="copy the factual image", not_propagated="do not propagate", mae_p95="95th percentile")
+            yield Row("counterfactual", "whole image", found["grey"]["mae"], "grey level", beside)
+    for name, strip in found.get("strips", {}).items():
+        beside = _beside(strip, copy="copy the factual image", not_propagated="do not propagate")
+        yield Row("strip", f"{name} rows", strip["mae"], PIXEL, beside)
+    if "outside" in found:
+        yield Row("outside", "outside the strip", found["outside"]["change"], PIXEL, {"null intervention": found["outside"]["composition"]})
+    for name, child in found.get("children", {}).items():
+        yield Row("children", name, child["mae"], child["unit"], {"copy the factual value": child["copy"]})
+    for name, tool in found.get("effectiveness", {}).items():
+        beside = _beside(tool, floor="true image", copy="factual image", chance="chance")
+        metric = "effectiveness" if "mae" in tool else "accuracy"
+        yield Row(metric, f"{name} read from the image", tool.get("mae", tool.get("accuracy")), tool.get("unit", ""), beside)
+    for name, tool in found.get("held", {}).items():
+        yield Row("held", f"{name} read from the image", tool["change"], tool["unit"], _beside(tool, floor="true image"))
+    if "non_descendants_z" in found:
+        yield Row("non_descendants", "largest change of z", found["non_descendants_z"])
+
+
+def _latents(metrics: Mapping[str, Any]) -> Iterator[Row]:
+    for name, value in metrics.get("label_r2", {}).items():
+        yield Row("label_r2", name, value)
+    dci = metrics.get("dci", {})
+    for name in ("disentanglement", "completeness", "informativeness"):
+        if name in dci:
+            yield Row(name, "all factors", dci[name], "", {"the labels as latents": dci.get("labels", {}).get(name)})
+    if "mcc" in metrics:
+        yield Row("mcc", "block means", metrics["mcc"]["blocks"], "", {"single entries": metrics["mcc"]["codes"]})
+    for known in metrics.get("expectations", []):
+        about = f"{known['effect']} given do({known['do']}={known['value']:g})"
+        yield Row("expectation", about, known["error"], "", {"model": known["mean"], "truth": known["truth"]})
+
+
+def _instruments(metrics: Mapping[str, Any]) -> Iterator[Row]:
+    for name, tool in metrics.get("instruments", {}).items():
+        if "mae" in tool:
+            yield Row("instrument", name, tool["mae"], tool["unit"])
+        else:
+            yield Row("accuracy", f"{name}, true test pictures", tool["accuracy"])
+    for name, found in metrics.get("noise", {}).items():
+        yield Row("noise_std", name, found["std"])
+        yield Row("noise_ks", name, found["ks"])
+        if found.get("parent_correlation") is not None:
+            yield Row("noise_parents", name, found["parent_correlation"])

@@ -1,0 +1,300 @@
+"""One page about one run: `report.html`, self-contained, from what its workdir holds. It loads nothing and needs no model.
+
+What is not there yet is named with the command that makes it, so that the page can be written at any time, also during training.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causal_gen.evaluate import charts, meaning
+from causal_gen.evaluate.base import to_bytes
+from causal_gen.evaluate.pictures import FULL, difference, heat
+from causal_gen.structure.graph import Dag
+from causal_gen.types import GraphError, WorkdirError
+
+SKIPPED = ("step", "seconds")  # keys of metrics.jsonl that are no curve
+MAX_PICTURES, MAX_BYTES = 12, 6_000_000  # a page that still opens on a telephone
+
+
+def write(workdir: str | Path) -> Path:
+    """Write and return `workdir`/report.html. Raises `WorkdirError` for a folder that is not a workdir or cannot be written."""
+    from jinja2 import Environment, select_autoescape
+    from markupsafe import Markup
+
+    workdir = Path(workdir)
+    config = _read_json(workdir / "config.json")
+    if not isinstance(config, dict):
+        raise WorkdirError(f"report: {workdir} is not a workdir (no readable config.json in it); give the folder that train wrote to")
+    metadata, metrics = (_dict(_read_json(workdir / name)) for name in ("metadata.json", "evaluate/metrics.json"))
+    lines = read_lines(workdir / "metrics.jsonl")
+    factors, edges = factor_graph(config, metadata)
+    slides = _sliders(workdir / "evaluate" / "sliders.npz")
+    page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
+        Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    )
+    context = {
+        "name": _title(config, workdir),
+        "question": _question(config, factors, edges),
+        "facts": _facts(config, metrics, lines),
+        "graph": Markup(_graph(factors, edges)),
+        "example": factors[0] if factors else "a factor",
+        "steps": metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of"),
+        "sliders": slides["sliders"], "has_truth": slides["truth"], "shape": slides["shape"], "full": f"{FULL:g}",
+        "groups": _groups(metrics), "measured": _measured(metrics),
+        "pictures": _pictures(workdir),
+        "charts": [(title, Markup(svg)) for title, svg in _charts(lines, metadata)],
+        "trained": _trained(lines, metadata),
+        "commands": _commands(workdir, metadata, factors, metrics),
+        "versions": _versions(metadata),
+        "config": json.dumps(config, indent=2),
+    }  # fmt: skip
+    target = workdir / "report.html"
+    try:
+        target.write_text(page.render(context), encoding="utf-8")
+    except OSError as error:
+        raise WorkdirError(f"report: cannot write {target} ({error.strerror or error}); free space or mend the folder's rights") from error
+    return target
+
+
+# -- what the workdir holds --------------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a metrics.jsonl; a line cut short (the run is still writing, or was killed) is left out."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = []
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
+            found.append(row)
+    return found
+
+
+def factor_graph(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Nodes and edges of the factors' graph, from `config.model`: `graph` lists (parent, child) pairs, `nodes` may add lone nodes."""
+    model = _dict(config.get("model"))
+    graph = model.get("graph") or _dict(metadata.get("graph")).get("edges") or []
+    edges = [(str(pair[0]), str(pair[1])) for pair in graph if isinstance(pair, list | tuple) and len(pair) == 2]
+    nodes = dict.fromkeys([*(str(node) for node in model.get("nodes") or []), *(name for edge in edges for name in edge)])
+    sink = str(model.get("image") or "image")
+    return [node for node in nodes if node != sink], [edge for edge in edges if sink not in edge]
+
+
+# -- the parts of the page ---------------------------------------------------------------------------------------------------
+
+
+def _title(config: Mapping[str, Any], workdir: Path) -> str:
+    model, data = (_dict(config.get(section)).get("name", "") for section in ("model", "data"))
+    return f"{model} on {data}" if model and data else workdir.resolve().name
+
+
+def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
+    data = _dict(config.get("data")).get("name", "data")
+    if not factors:
+        return f"A generative model of the {data} pictures."
+    cause = next((name for name in factors if any(parent == name for parent, _ in edges)), factors[0])
+    effects = [child for parent, child in edges if parent == cause]
+    follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
+    return f"How would this very picture of the {data} data look had {cause} been different{follows}, and everything else about it stayed as it was?"
+
+
+def _facts(config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    train, data = _dict(config.get("train")), _dict(config.get("data"))
+    facts = []
+    if lines:
+        facts.append(("trained", f"{int(lines[-1]['step'])} of {train.get('steps', '?')} steps"))
+    facts += [(key.replace("_", " "), str(train[key])) for key in ("batch_size", "seed") if key in train]
+    facts += [(f"data {key.replace('_', ' ')}", str(data[key])) for key in ("size", "image_size") if data.get(key) is not None]
+    first = next(iter(_dict(metrics.get("composition")).get("mae", {}).items()), None)
+    if first:
+        facts.append(("composition error, 1 cycle", charts.number(first[1])))
+    return facts
+
+
+def _graph(factors: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
+    if not factors:
+        return '<p class="soft">The config names no graph.</p>'
+    try:
+        return charts.graph(Dag(tuple(factors), tuple(edges)))
+    except GraphError:
+        return '<p class="soft">The graph in the config cannot be drawn.</p>'
+
+
+def _measured(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    steps = f", {metrics['steps']} DDIM steps" if metrics.get("steps") else ""
+    return f"{metrics.get('scenes', '?')} scenes of the test split{steps}, seed {metrics.get('seed', '?')}, after training step {metrics.get('step', '?')}."
+
+
+def _groups(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Rows for the template. A sentence is given once a table, where its figure first appears."""
+    groups = []
+    for title, rows in meaning.rows(metrics):
+        told: set[str] = set()
+        shown = []
+        for row in rows:
+            about = meaning.METRICS[row.metric]
+            shown.append({
+                "label": about.label, "about": row.about, "value": charts.number(row.value), "unit": row.unit,
+                "sentence": "" if row.metric in told else about.sentence, "verdict": _verdict(row, about.arrow),
+                "arrow": {"up": "\u2191", "down": "\u2193", "": ""}[about.arrow],
+                "way": {"up": "larger is better", "down": "smaller is better", "": ""}[about.arrow],
+                "beside": [(label, charts.number(value)) for label, value in row.beside.items()],
+            })  # fmt: skip
+            told.add(row.metric)
+        if shown:
+            groups.append((title, shown))
+    return groups
+
+
+def _verdict(row: meaning.Row, arrow: str) -> str:
+    """ "worse" where a baseline is not beaten, "better" where all are, "" where there is none."""
+    baselines = [row.beside.get(name) for name in ("copy the factual image", "do not propagate", "copy the factual value")]
+    known = [value for value in baselines if value is not None]
+    if row.value is None or not known or arrow != "down":
+        return ""
+    return "better" if all(row.value < value for value in known) else "worse"
+
+
+def _charts(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """One drawing a quantity; held-out values (eval_NAME) join those of training."""
+    values: dict[str, dict[float, float]] = {}
+    marks, before = [], -1.0
+    for row in lines:
+        step = float(row["step"])
+        if step <= before:
+            marks.append(step)  # the run was taken up again from an earlier step
+        before = step
+        for name, value in row.items():
+            if name not in SKIPPED and isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault(name, {})[step] = float(value)
+    if isinstance(metadata.get("resumed_from"), int) and metadata["resumed_from"] > 0:
+        marks.append(float(metadata["resumed_from"]))
+    steps = [float(row["step"]) for row in lines]
+    marks = sorted({mark for mark in marks if steps and min(steps) <= mark <= max(steps)})
+    names = sorted(
+        (name for name in values if not (name.startswith("eval_") and name[5:] in values)), key=lambda name: (name != "loss", name)
+    )
+    drawn = []
+    for name in names:
+        series = {"training": sorted(values[name].items())}
+        if f"eval_{name}" in values:
+            series["held out"] = sorted(values[f"eval_{name}"].items())
+        points = [y for line in series.values() for _, y in line if y > 0]
+        log = bool(points) and max(points) > 20 * min(points)
+        drawn.append((name.replace("_", " ") + (", log scale" if log else ""), charts.curves(series, log, marks)))
+    return [(title, svg) for title, svg in drawn if svg]
+
+
+def _trained(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> str:
+    where = " ".join(str(metadata[key]) for key in ("devices", "device_kind") if key in metadata)
+    text = f"{len(lines)} logged lines, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
+    resumed = metadata.get("resumed_from")
+    return text + (f" Taken up again from step {resumed} (dashed line)." if resumed else "")
+
+
+def _png(image: np.ndarray) -> str:
+    """A data address of uint8 [h, w, 1 or 3]."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _film(row: np.ndarray) -> str:
+    """Pictures [v, h, w, c] side by side as one PNG."""
+    return _png(np.concatenate(list(row), axis=1))
+
+
+def _sliders(path: Path) -> dict[str, Any]:
+    """Strips of pictures for the page, from evaluate/sliders.npz; nothing where it is missing or damaged."""
+    out: dict[str, Any] = {"sliders": [], "truth": False, "shape": "1"}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            rows = {name: file[name] for name in file.files}
+        factual = rows["factual"]
+        out["shape"] = f"{factual.shape[2]}/{factual.shape[1]}"
+        for factor in (str(name) for name in rows["factors"]):
+            answer, truth = rows[f"counterfactual_{factor}"], rows.get(f"truth_{factor}")
+            scenes = []
+            for place in range(len(factual)):
+                scene = [("factual", _png(factual[place]), 1), ("counterfactual", _film(answer[place]), answer.shape[1])]
+                if truth is not None:
+                    gap = to_bytes(heat(difference(answer[place], truth[place])))
+                    scene += [("truth", _film(truth[place]), answer.shape[1]), ("difference", _film(gap), answer.shape[1])]
+                scenes.append(scene)
+            shown = [charts.number(round(float(value), 2)) for value in rows[f"values_{factor}"]]
+            out["sliders"].append(
+                {"factor": factor, "unit": str(rows[f"unit_{factor}"]), "shown": shown, "middle": len(shown) // 2, "scenes": scenes}
+            )
+            out["truth"] = out["truth"] or truth is not None
+    except (OSError, ValueError, KeyError, EOFError):
+        return {"sliders": [], "truth": False, "shape": "1"}
+    return out
+
+
+def _pictures(workdir: Path) -> list[tuple[str, str]]:
+    """Grids of counterfactuals first, then the latest of each series in samples/, as data addresses."""
+    paths = sorted(workdir.glob("counterfactual*/**/grid.png"))
+    latest = {path.stem.rstrip("0123456789"): path for path in sorted((workdir / "samples").glob("**/*.png"))}
+    found, total = [], 0
+    for path in [*paths, *latest.values()][:MAX_PICTURES]:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        total += len(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and total <= MAX_BYTES:
+            found.append((path.relative_to(workdir).as_posix(), "data:image/png;base64," + base64.b64encode(data).decode()))
+    return found
+
+
+def _commands(workdir: Path, metadata: Mapping[str, Any], factors: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, str]:
+    place = f"--workdir={shlex.quote(str(workdir))}"
+    argv = [str(arg) for arg in metadata.get("argv") or []]
+    flags = argv[next((i for i, arg in enumerate(argv) if arg.startswith("-")), len(argv)) :]
+    train = "python -m experiments.train " + (" ".join(shlex.quote(arg) for arg in flags) or place)
+    factor = factors[0] if factors else "FACTOR"
+    span = _dict(_dict(metrics.get("do")).get(factor))
+    value = f"{(span['low'] + span['high']) / 2:.3g}" if {"low", "high"} <= set(span) else "VALUE"
+    return {
+        "train": train,
+        "evaluate": f"python -m experiments.evaluate {place}",
+        "counterfactual": f"python -m experiments.counterfactual {place} --do={factor}={value}",
+        "report": f"python -m experiments.report {place}",
+    }
+
+
+def _versions(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [(str(name), str(value)) for name, value in _dict(metadata.get("versions")).items() if value]
+    if metadata.get("git_sha"):
+        found.insert(0, ("commit", str(metadata["git_sha"])[:12] + (" with local changes" if metadata.get("git_dirty") else "")))
+    return found
