@@ -185,6 +185,11 @@ def allocator_environment(argv: Sequence[str], environ: Any) -> dict[str, str] |
     return {**environ, "GLIBC_TUNABLES": ":".join([*theirs, *ours]), _TUNED: "1"}
 
 
+def allocator_is_tuned(environ: Any) -> bool:
+    """Whether this process runs with every setting of `ALLOCATOR`."""
+    return all(f"{name}={value}" in environ.get("GLIBC_TUNABLES", "").split(":") for name, value in ALLOCATOR.items())
+
+
 def _keep_compiled_programs() -> None:
     """In the user's cache folder, unless the environment already says where, or that they are not kept."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() not in ("0", "false"):

@@ -128,8 +128,8 @@ def _scores(answers: dict[str, Any], question: Any) -> dict[str, Any]:
     factors = [name for name in cells[0] if name != "image"]
     scores["factors"] = {name: {"reconstruction": float(np.mean(again[name]))} for name in factors}
     for name in factors:
-        means = [float(np.mean(cell[name])) for cell in cells]
-        scores["factors"][name]["counterfactual"] = means if question.axes else means[0]
+        means = np.asarray([float(np.mean(cell[name])) for cell in cells])
+        scores["factors"][name]["counterfactual"] = means.reshape(question.shape).tolist()
     truths = answers["truth"]
     if truths is not None:
         pairs = list(zip(cells, truths, strict=True))
