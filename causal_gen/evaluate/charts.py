@@ -13,7 +13,7 @@ from causal_gen.structure.graph import Dag
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 240, 56, 12, 14, 34  # small enough that its texts stay legible on a telephone
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 240, 56, 20, 14, 34  # small enough that its texts stay legible on a telephone
 
 
 def number(value: float | None) -> str:
@@ -71,9 +71,15 @@ def curves(series: Mapping[str, Points], log: bool = False, marks: Sequence[floa
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
     """Round values inside the range, about four of them; on a logarithmic axis `low` and `high` are exponents."""
-    if log and math.floor(high) >= math.ceil(low) and high - low > 0.9:
-        every = max(1, round((high - low) / 4))
-        return [10.0**k for k in range(math.ceil(low), math.floor(high) + 1, every)]
+    if log:
+        fine = [
+            m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5) if low <= math.log10(m * 10.0**k) <= high
+        ]
+        coarse = [10.0**k for k in range(math.ceil(low), math.floor(high) + 1)]
+        if len(fine) > 6:
+            return coarse[:: max(1, round(len(coarse) / 5))]
+        if len(fine) > 1:
+            return fine
     start, stop = (10.0**low, 10.0**high) if log else (low, high)
     rough = (stop - start) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
@@ -89,7 +95,7 @@ def graph(dag: Dag, sink: str = "image") -> str:
         depth[name] = max((depth[parent] + 1 for parent in dag.parents(name) if parent != sink), default=0)
     layers = [[name for name in names if depth[name] == level] for level in range(max(depth.values(), default=0) + 1)]
     box_w, box_h, step_x, step_y, pad = 132, 34, 152, 84, 16
-    width = max(len(layer) for layer in layers) * step_x + 2 * pad
+    width = max(2, *(len(layer) for layer in layers)) * step_x + 2 * pad  # two, so that the texts fit
     inner = (len(layers) - 1) * step_y + box_h + 2 * pad + 18
     height = inner + 54 + box_h + 8
     at = {}
@@ -112,7 +118,7 @@ def graph(dag: Dag, sink: str = "image") -> str:
             )
     x, y = at[sink]
     parts.append(f'<path class="edge" d="M{x:g} {inner + 4:g} V{y - box_h / 2 - 2:g}" marker-end="url(#tip)"/>')
-    parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">diffusion decoder, noise x_T</text>')
+    parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">decoder and noise x_T</text>')
     for name, (x, y) in at.items():
         parts.append(f'<rect class="node" x="{x - box_w / 2:g}" y="{y - box_h / 2:g}" width="{box_w}" height="{box_h}" rx="8"/>')
         parts.append(f'<text class="label" x="{x:g}" y="{y + 5:g}" text-anchor="middle">{escape(name)}</text>')

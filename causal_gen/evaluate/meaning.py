@@ -29,27 +29,93 @@ class Row:
 
 PIXEL = "pixel, 0 to 1"
 METRICS: dict[str, Meaning] = {
-    "counterfactual": Meaning("Counterfactual error", "Mean absolute difference between the model's counterfactual image and the true one.", "down"),
-    "strip": Meaning("Error in the strip", "The same on the bottom rows alone, where the effect of the intervention shows and not the object that was moved.", "down"),
-    "outside": Meaning("Change elsewhere", "How much the image changes where this intervention should change nothing; a null intervention's change stands beside it.", "down"),
-    "children": Meaning("Predicted effect", "Error of the value that the latent causal model gives to an effect of what was set; no picture and no fitted probe is involved.", "down"),
-    "effectiveness": Meaning("Effectiveness", "What an instrument reads from the counterfactual picture against the value it should show; the instrument's own error on true pictures stands beside it.", "down"),
-    "accuracy": Meaning("Class kept", "Share of counterfactual pictures in which a classifier still reads the right class; its accuracy on true pictures stands beside it.", "up"),
-    "held": Meaning("What stays still", "How far the reading of something that should not react moved, and how far it moves between true pictures.", "down"),
-    "non_descendants": Meaning("Latents that stay still", "Largest change of any latent that is not an effect of what was set; a structural causal model leaves them exactly as they are.", "down"),
-    "composition": Meaning("Composition", "Difference from the picture itself after encoding and decoding it without any intervention, once or several times over.", "down"),
+    "counterfactual": Meaning(
+        "Counterfactual error",
+        "Mean absolute difference between the model's counterfactual image and the true one.",
+        "down",
+    ),
+    "strip": Meaning(
+        "Error in the strip",
+        "The same on the bottom rows alone, where the effect of the intervention shows and not the object that was moved.",
+        "down",
+    ),
+    "outside": Meaning(
+        "Change elsewhere",
+        "How much the image changes where this intervention should change nothing; a null intervention's change stands beside it.",
+        "down",
+    ),
+    "children": Meaning(
+        "Predicted effect",
+        "Error of the value that the latent causal model gives to an effect of what was set; no picture and no fitted probe is involved.",
+        "down",
+    ),
+    "effectiveness": Meaning(
+        "Effectiveness",
+        "What an instrument reads from the counterfactual picture against the value it should show; the instrument's own error "
+        "on true pictures stands beside it.",
+        "down",
+    ),
+    "accuracy": Meaning(
+        "Class kept",
+        "Share of counterfactual pictures in which a classifier still reads the right class; its accuracy on true pictures "
+        "stands beside it.",
+        "up",
+    ),
+    "held": Meaning(
+        "What stays still",
+        "How far the reading of something that should not react moved, and how far it moves between true pictures.",
+        "down",
+    ),
+    "non_descendants": Meaning(
+        "Latents that stay still",
+        "Largest change of any latent that is not an effect of what was set; a structural causal model leaves them exactly as they are.",
+        "down",
+    ),
+    "composition": Meaning(
+        "Composition",
+        "Difference from the picture itself after encoding and decoding it without any intervention, once or several times over.",
+        "down",
+    ),
     "reversibility": Meaning("Reversibility", "Difference from the picture itself after an intervention and then its undoing.", "down"),
-    "label_r2": Meaning("Label recovery R2", "How well the value read by the encoder agrees with the label: 1 is perfect, 0 as good as the mean.", "up"),
+    "label_r2": Meaning(
+        "Label recovery R2",
+        "How well the value read by the encoder agrees with the label: 1 is perfect, 0 as good as the mean.",
+        "up",
+    ),
     "disentanglement": Meaning("Disentanglement (DCI)", "Whether every latent block serves a single factor.", "up"),
     "completeness": Meaning("Completeness (DCI)", "Whether every factor is held by a single latent block.", "up"),
-    "informativeness": Meaning("Informativeness (DCI)", "R2 of boosted trees that predict the factors from the latents, on images they were not fitted to.", "up"),
-    "mcc": Meaning("Mean correlation (MCC)", "Mean absolute correlation of each factor with the latent block that the best one-to-one matching gives it.", "up"),
-    "expectation": Meaning("Interventional mean", "Error of the mean of model samples under an intervention whose answer is known.", "down"),
-    "instrument": Meaning("Instrument's own error", "What the instrument errs by on true test pictures: nothing measured with it can be told to be better.", ""),
-    "noise_std": Meaning("Abducted noise, sd", "Standard deviation of the noise found for the test pictures; the model draws it with 1.", ""),
+    "informativeness": Meaning(
+        "Informativeness (DCI)",
+        "R2 of boosted trees that predict the factors from the latents, on images they were not fitted to.",
+        "up",
+    ),
+    "mcc": Meaning(
+        "Mean correlation (MCC)",
+        "Mean absolute correlation of each factor with the latent block that the best one-to-one matching gives it.",
+        "up",
+    ),
+    "expectation": Meaning(
+        "Interventional mean",
+        "Error of the mean of model samples under an intervention whose answer is known.",
+        "down",
+    ),
+    "instrument": Meaning(
+        "Instrument's own error",
+        "What the instrument errs by on true test pictures: nothing measured with it can be told to be better.",
+        "",
+    ),
+    "noise_std": Meaning(
+        "Abducted noise, sd",
+        "Standard deviation of the noise found for the test pictures; the model draws it with 1.",
+        "",
+    ),
     "noise_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard normal, 0 to 1.", "down"),
-    "noise_parents": Meaning("Noise and parents", "Largest correlation of the noise with a cause: noise that depends on causes hides part of the effect.", "down"),
-}  # fmt: skip
+    "noise_parents": Meaning(
+        "Noise and parents",
+        "Largest correlation of the noise with a cause: noise that depends on causes hides part of the effect.",
+        "down",
+    ),
+}
 
 
 def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:

@@ -49,7 +49,7 @@ def write(workdir: str | Path) -> Path:
         "example": factors[0] if factors else "a factor",
         "steps": metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of"),
         "sliders": slides["sliders"], "has_truth": slides["truth"], "shape": slides["shape"], "full": f"{FULL:g}",
-        "groups": _groups(metrics), "measured": _measured(metrics),
+        "groups": _groups(metrics), "glance": _glance(metrics), "measured": _measured(metrics),
         "pictures": _pictures(workdir),
         "charts": [(title, Markup(svg)) for title, svg in _charts(lines, metadata)],
         "trained": _trained(lines, metadata),
@@ -121,7 +121,7 @@ def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence
     cause = next((name for name in factors if any(parent == name for parent, _ in edges)), factors[0])
     effects = [child for parent, child in edges if parent == cause]
     follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
-    return f"How would this very picture of the {data} data look had {cause} been different{follows}, and everything else about it stayed as it was?"
+    return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
 
 
 def _facts(config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -150,7 +150,21 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
     steps = f", {metrics['steps']} DDIM steps" if metrics.get("steps") else ""
-    return f"{metrics.get('scenes', '?')} scenes of the test split{steps}, seed {metrics.get('seed', '?')}, after training step {metrics.get('step', '?')}."
+    scenes, seed, step = (metrics.get(name, "?") for name in ("scenes", "seed", "step"))
+    return f"{scenes} scenes of the test split{steps}, seed {seed}, after training step {step}."
+
+
+def _glance(metrics: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, bool]]]]:
+    """Bars of the pixel error of every do and of its baselines: (label, figure, length in percent of the longest, the model's own)."""
+    cards = []
+    names = (("mae", "this model"), ("not_propagated", "not propagated"), ("copy", "copied"))
+    for factor, found in _dict(metrics.get("do")).items():
+        known = [(key, label, found[key]) for key, label in names if found.get(key) is not None]
+        if "mae" in found and known:
+            longest = max(value for _, _, value in known) or 1.0
+            bars = [(label, charts.number(value), f"{100 * value / longest:.1f}", key == "mae") for key, label, value in known]
+            cards.append((f"do({factor})", bars))
+    return cards
 
 
 def _groups(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -207,8 +221,8 @@ def _charts(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> 
         series = {"training": sorted(values[name].items())}
         if f"eval_{name}" in values:
             series["held out"] = sorted(values[f"eval_{name}"].items())
-        points = [y for line in series.values() for _, y in line if y > 0]
-        log = bool(points) and max(points) > 20 * min(points)
+        points = [y for line in series.values() for _, y in line]
+        log = min(points) > 0 and max(points) > 20 * min(points)
         drawn.append((name.replace("_", " ") + (", log scale" if log else ""), charts.curves(series, log, marks)))
     return [(title, svg) for title, svg in drawn if svg]
 
