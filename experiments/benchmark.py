@@ -37,7 +37,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("batch", UNET["batch"], "images a step", lower_bound=1, flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the network's arithmetic", flag_values=values)
     flags.DEFINE_boolean(
-        "serve", False, "set-up facts on one line, then N steps for every line N read, until the input ends", flag_values=values
+        "serve", False, "print set-up facts, then time N steps for every line N read, to the end of input", flag_values=values
     )
 
 
