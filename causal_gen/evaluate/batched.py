@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.scm.intervention import Intervention, canonical
@@ -55,7 +56,7 @@ class Batched:
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
-            parts = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees)  # noqa: B023  (used at once)
+            parts = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[rows]), trees)  # noqa: B023  (used at once)
             results.append(jax.device_get(ask(part, *parts)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
 

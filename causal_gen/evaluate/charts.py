@@ -113,9 +113,8 @@ def graph(dag: Dag, sink: str = "image") -> str:
             (x0, y0), (x1, y1) = at[parent], at[child]
             bend = 0.0 if depth[child] - depth[parent] == 1 else step_x * 0.55  # around the layers that it skips
             middle = f"{(x0 + x1) / 2 + bend:.1f} {(y0 + y1) / 2:.1f}"
-            parts.append(
-                f'<path class="edge" d="M{x0:.1f} {y0 + box_h / 2:.1f} Q{middle} {x1:.1f} {y1 - box_h / 2 - 2:.1f}" marker-end="url(#tip)"/>'
-            )
+            path = f"M{x0:.1f} {y0 + box_h / 2:.1f} Q{middle} {x1:.1f} {y1 - box_h / 2 - 2:.1f}"
+            parts.append(f'<path class="edge" d="{path}" marker-end="url(#tip)"/>')
     x, y = at[sink]
     parts.append(f'<path class="edge" d="M{x:g} {inner + 4:g} V{y - box_h / 2 - 2:g}" marker-end="url(#tip)"/>')
     parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">decoder and noise x_T</text>')

@@ -30,10 +30,11 @@ EXPECTED_INTENSITY = ((1.5, 88.64), (2.5, 159.51), (3.5, 230.36))
 
 
 def bench_of(source: Any) -> Bench:
-    """The bench of a source, by its name; an empty one for sources that nobody has built instruments for."""
-    if source.name == "pendulum":
+    """The bench of a source, by the first word of its name; an empty one for sources that nobody has built instruments for."""
+    name = source.name.split(" ")[0]  # stand-ins say what they are in further words
+    if name == "pendulum":
         return pendulum_bench(int(source.entries["image"].shape[0]))
-    if source.name == "morphomnist":
+    if name == "morphomnist":
         return morphomnist_bench(source)
     return Bench()
 
