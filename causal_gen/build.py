@@ -39,7 +39,7 @@ DATA = {
     "morphomnist": "causal_gen.data.morphomnist:MorphoMNISTConfig",
 }
 MODELS = {
-    "diffusion_ae": "causal_gen.models.diffusion_ae:DiffusionAEConfig",
+    "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
 }
 SECTIONS = {
     "sampling": "causal_gen.sampling.base:SamplingConfig",

@@ -1,0 +1,89 @@
+"""What every model of every family is: a small set of pure functions over one pytree of parameters.
+
+A model is a frozen, hashable dataclass that closes over Linen modules; it can be a static argument of jit. Members that do
+not apply to a family are None. Letters: b batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+
+from causal_gen.scm.intervention import Acts, Intervention
+from causal_gen.structure.graph import Dag
+from causal_gen.types import Array, Batch, Key, Noise, Params
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Aux:
+    """What a loss reports: `terms`, each [b] and unweighted, and `stats` for `update_state` (summed over devices)."""
+
+    terms: dict[str, Array]
+    stats: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A teacher-forced conditional: logits, or moments (mean, scale). The rest is filled only for captured layers."""
+
+    logits: Any = None
+    moments: Any = None
+    attention: Any = None
+    hidden: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """How training treats the parameters whose path matches: learning-rate scale, sign, every k steps, frozen."""
+
+    scale: float = 1.0
+    sign: int = 1
+    every: int = 1
+    frozen: bool = False
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The fixed interface of design.md; the argument `do` is an Intervention, its canonical form, or None."""
+
+    @property
+    def graph(self) -> Dag: ...
+    @property
+    def actable(self) -> tuple[str, ...]: ...  # the nodes that an intervention may name
+    @property
+    def context(self) -> tuple[str, ...]: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+    @property
+    def likelihood(self) -> Literal["exact", "bound"] | None: ...
+    @property
+    def batch_coupled(self) -> bool: ...
+
+    def init(self, key: Key) -> Params: ...
+    def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Array, Aux]: ...
+    def update_state(self, params: Params, stats: Any) -> Any: ...
+    def conditionals(self, params: Params, batch: Batch, query: Any = None) -> Mapping[str, Prediction]: ...
+    def noise(self, key: Key, num: int, context: Batch | None = None) -> Noise: ...
+    def predict(
+        self, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None
+    ) -> dict[str, Array]: ...
+    def abduct(self, params: Params, key: Key, batch: Batch) -> Noise: ...
+    def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]: ...
+    def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Array: ...
+    def groups(self) -> Mapping[str, Group]: ...
+
+
+def no_state(params: Params, stats: Any) -> Any:
+    """`update_state` of a model without state: there is nothing to update."""
+    del params, stats
+    return None
+
+
+def one_group() -> dict[str, Group]:
+    """`groups` of a model that is trained as a whole."""
+    return {".*": Group()}

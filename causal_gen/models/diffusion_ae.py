@@ -1,0 +1,404 @@
+"""Causal diffusion autoencoder: an encoder to exogenous noise, a latent SCM over named factors, a diffusion decoder.
+
+    u ~ q(u|x) = N(mu(x), diag var(x)),    z = F(u): z_i = f_i(z_pa(i)) + u_i                                  (1)
+    L = |target - net(x_t, t, z)|^2 + gamma [ KL(q(z|x) | p(z|y)) + KL(q(u|x) | p(u)) ] + mu NLL(y_i | y_pa(i))   (2)
+    p(z_i|y_i) = N(y_i 1, sigma_y^2 I) with y on unit scale; the block mean of z_i is the factor                (3)
+    counterfactual: u = mean of q(u|x), x_T by DDIM inversion under z; act on z in topological order; decode x_T (4)
+
+(1-3) Akomand et al. 2024 (CausalDiffAE), sec. 4; the last term of (2) fits the mechanisms to labelled rows directly, and p(u) has a learned scale a factor,
+so that a child that its parents determine has noise near zero. Where the released code differs from the paper
+there is a switch in `DiffusionAEConfig`, which defaults to the paper, or to what the paper's aim needs.
+Letters: b batch, n factors, k entries of a block, h w c image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from causal_gen.data.base import Entry
+from causal_gen.losses import gaussian
+from causal_gen.models import base
+from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
+from causal_gen.nn.encoder import GaussianEncoder
+from causal_gen.nn.mechanisms import Conditioners, masks_of
+from causal_gen.nn.precision import Policy
+from causal_gen.nn.unet import UNet
+from causal_gen.sampling import ddim, guidance
+from causal_gen.sampling.base import Denoiser, SamplingConfig
+from causal_gen.scm.block import BlockScm
+from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.marginal import Marginal, Scaling
+from causal_gen.structure.graph import Dag
+from causal_gen.types import Array, Batch, ConfigError, Float, Key, Noise, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """Where to ask for the image's conditional: `time` i32 [b] in 1..T and `noised` [b, h, w, c], the picture at that time."""
+
+    time: Array
+    noised: Array
+
+
+def make(
+    config: DiffusionAEConfig, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig, precision: str, remat: str
+) -> DiffusionAE:
+    """The model of a config over a data source's entries. Raises `ConfigError`, all problems at once."""
+    factors = Dag.from_edges(config.graph, config.nodes)
+    problems = []
+    for name in factors.nodes:
+        if name not in entries or name not in stats:
+            known = ", ".join(sorted(stats))
+            problems.append(f"model.graph: factor {name!r} is not in the data; its factors are {known}")
+    if config.image not in entries:
+        problems.append(f"model.image: entry {config.image!r} is not in the data; its entries are {', '.join(entries)}")
+    for name, _ in config.scaling:
+        if name not in factors.nodes:
+            problems.append(f"model.scaling: factor {name!r} is not in model.graph; its nodes are {', '.join(factors.nodes)}")
+    if problems:
+        raise ConfigError(problems)
+    kinds = dict(config.scaling)
+    scalings = tuple(Scaling.fit(kinds.get(n, "standard"), stats[n], entries[n].low, entries[n].high) for n in factors.nodes)
+    marginals = tuple(
+        Marginal.fit(stats[n]["quantiles"], scaling) if config.root_prior == "fitted" and not factors.parents(n) else None
+        for n, scaling in zip(factors.nodes, scalings, strict=True)
+    )
+    h, w, c = entries[config.image].shape
+    side = config.unet.patch * 2 ** (len(config.unet.multipliers) - 1)
+    if (h + 2 * config.pad) % side or (w + 2 * config.pad) % side:
+        raise ConfigError(
+            f"model.pad: sides {h + 2 * config.pad} x {w + 2 * config.pad} do not divide by {side}, which model.unet asks for (patch and multipliers)"
+        )
+    scm = BlockScm(factors, config.block, scalings, marginals, config.through)
+    ddim.grid(config.process, sampling.steps)
+    return DiffusionAE(config, scm, (h, w, c), sampling, Policy.parse(precision), remat)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionAE:
+    """The model of eq. (1-4); see `models/base.py` for the interface that all families share.
+
+    Noise is {factor: [b, k] standard normal, "image": x_T [b, h, w, c]}; params are {"encoder", "mechanisms", "unet", "null"?, "state"?}.
+    """
+
+    config: DiffusionAEConfig
+    scm: BlockScm
+    shape: tuple[int, int, int]
+    sampling: SamplingConfig
+    policy: Policy = Policy()
+    remat: str = "none"
+
+    context: tuple[str, ...] = dataclasses.field(default=(), init=False)
+    likelihood: Literal["bound"] = dataclasses.field(default="bound", init=False)
+
+    @functools.cached_property
+    def graph(self) -> Dag:
+        """The factors' graph with the image as the last node, over all of them."""
+        return self.scm.graph.with_sink(self.config.image)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the latent factors, in config order."""
+        return self.scm.graph.nodes
+
+    @property
+    def actable(self) -> tuple[str, ...]:
+        """Interventions name factors; a picture is not set by hand."""
+        return self.factors
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Abduction reads the image alone; labels never reach the encoder."""
+        return (self.config.image,)
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Batch normalisation mixes the examples of a batch."""
+        return self.config.encoder.norm == "batch"
+
+    # ---- networks -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _encoder(self) -> GaussianEncoder:
+        c = self.config.encoder
+        return GaussianEncoder(len(self.factors) * self.config.block, c.widths, c.hidden, c.norm, c.groups, dtype=self.policy.compute_dtype)
+
+    @functools.cached_property
+    def _conditioners(self) -> Conditioners:
+        parents = {name: self.scm.graph.parents(name) for name in self.factors}
+        learned = self.config.noise_scale == "learned"
+        return Conditioners(
+            masks_of(self.factors, parents),
+            self.config.block,
+            self.config.mechanism_widths,
+            learned,
+            net_for_roots=self.config.net_for_roots,
+        )
+
+    @functools.cached_property
+    def _unet(self) -> UNet:
+        fields = {f.name: getattr(self.config.unet, f.name) for f in dataclasses.fields(self.config.unet)}
+        return UNet(out=self.shape[-1], remat=self.remat != "none", dtype=self.policy.compute_dtype, **fields)
+
+    def init(self, key: Key) -> Params:
+        """Fresh parameters; jit it, it traces every network once."""
+        keys = jax.random.split(key, 4)
+        h, w, c = self._padded
+        image, t = jnp.zeros((1, h, w, c)), jnp.ones((1,), jnp.int32)
+        blocks = jnp.zeros((1, len(self.factors), self.config.block))
+        params = {
+            "mechanisms": self._conditioners.init(keys[1], blocks).get("params", {}),
+            "unet": self._unet.init(keys[2], image, t, self._features(blocks))["params"],
+        }
+        running = None
+        if self.config.encoder.norm == "batch":
+            running = tuple((jnp.zeros(width), jnp.ones(width)) for width in self.config.encoder.widths)
+            params["state"] = {"running": running}
+        params["encoder"] = self._encoder.init(keys[0], image, running, True)["params"]
+        if self.config.drop and self.config.null == "learned":
+            params["null"] = 0.02 * jax.random.normal(keys[3], (self._features(blocks).shape[-1],))
+        return params
+
+    @property
+    def _padded(self) -> tuple[int, int, int]:
+        h, w, c = self.shape
+        return h + 2 * self.config.pad, w + 2 * self.config.pad, c
+
+    def _to_net(self, image: Float[Array, "b h w c"]) -> Array:
+        """[0, 1] to [-1, 1], padded with background (0)."""
+        pad = self.config.pad
+        return 2 * jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0))) - 1
+
+    def _from_net(self, x: Array) -> Array:
+        pad = self.config.pad
+        h, w, _ = self.shape
+        return jnp.clip((x[:, pad : pad + h, pad : pad + w] + 1) / 2, 0, 1)
+
+    def _location(self, params: Params) -> Any:
+        variables = {"params": params["mechanisms"]}
+        return lambda i, blocks: self._conditioners.apply(variables, i, blocks, method="location")
+
+    def _scale(self, params: Params) -> Float[Array, "n k"]:
+        """s of block.py eq. (2). "unit" is N(0, I) on z, whose deviations have 1/k of its variance in the basis of eq. (4)."""
+        if self.config.noise_scale == "learned":
+            return jnp.exp(params["mechanisms"]["log_scale"])
+        return jnp.full((len(self.factors), self.config.block), 1 / math.sqrt(self.config.block))
+
+    def _features(self, z: Float[Array, "b n k"]) -> Float[Array, "b d"]:
+        """What the decoder sees of z: the blocks, and sines and cosines of the block means, which place things precisely."""
+        flat = z.reshape(z.shape[0], -1)
+        rates = jnp.asarray(np.pi / 4 * 2.0 ** np.arange(self.config.fourier), jnp.float32).reshape(1, 1, -1)
+        angles = (z.mean(-1)[:, :, None] * rates).reshape(z.shape[0], -1)
+        return jnp.concatenate([flat, jnp.sin(angles), jnp.cos(angles)], -1)
+
+    def _null(self, params: Params, like: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        if self.config.null == "learned" and "null" in params:
+            return jnp.broadcast_to(params["null"][None], like.shape)
+        return jnp.broadcast_to(self._features(jnp.zeros((1, len(self.factors), self.config.block))), like.shape)
+
+    def _denoiser(self, params: Params, condition: Float[Array, "b d"]) -> Denoiser:
+        def denoise(x: Array, t: Array) -> tuple[Array, Array]:
+            out = self._unet.apply({"params": params["unet"]}, x, t, condition)
+            return self.config.process.x0_eps(out, x, t)
+
+        return denoise
+
+    def _guided(self, params: Params, z: Float[Array, "b n k"]) -> Denoiser:
+        features = self._features(z)
+        return guidance.guide(self._denoiser(params, features), self._denoiser(params, self._null(params, features)), self.sampling.omega)
+
+    def _posterior(self, params: Params, x: Array, train: bool) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"], Any]:
+        """Mean and log-variance of q(u|x) in the basis of block.py eq. (4), and batch moments."""
+        running = params["state"]["running"] if self.config.encoder.norm == "batch" else None
+        mean, log_variance, moments = self._encoder.apply({"params": params["encoder"]}, x, running, train)
+        shape = (x.shape[0], len(self.factors), self.config.block)
+        return mean.reshape(shape), log_variance.reshape(shape), moments
+
+    # ---- training ---------------------------------------------------------------------------------------------------
+
+    def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
+        """Eq. (2) a example; terms "diffusion", "label_kl", "noise_kl" and "mechanism" are reported unweighted."""
+        config = self.config
+        keys = jax.random.split(key, 5)
+        x = self._to_net(batch[config.image])
+        num = x.shape[0]
+        mean, log_variance, moments = self._posterior(params, x, train)
+        spread = jnp.exp(0.5 * log_variance)
+        if config.fixed_variance is not None:
+            spread = jnp.sqrt(config.fixed_variance) * spread
+        u = mean + spread * jax.random.normal(keys[0], mean.shape)
+        w = self.scm.causal(self._location(params), u)
+        kls = self._kls(params, batch, u, w, mean, log_variance)
+
+        t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
+        xt, eps = config.process.corrupt(keys[2], x, t)
+        features = self._features(self.scm.to_blocks(w))
+        kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
+        features = jnp.where(kept[:, None], features, self._null(params, features))
+        out = self._unet.apply({"params": params["unet"]}, xt, t, features)
+        terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
+        terms["mechanism"] = self._mechanism_nll(params, keys[4], batch)
+        if config.kl_kept_only:
+            terms = {name: value * kept if name.endswith("_kl") else value for name, value in terms.items()}
+        gamma = config.weights.gamma * jnp.minimum(1.0, (step + 1) / max(config.weights.gamma_warmup, 1))
+        total = terms["diffusion"] + gamma * (config.weights.label * terms["label_kl"] + config.weights.noise * terms["noise_kl"])
+        return total + config.weights.mechanism * terms["mechanism"], base.Aux(terms, moments if train else None)
+
+    def _labels(self, batch: Batch) -> tuple[Float[Array, "b n"], Float[Array, "b"]]:
+        """Labels on unit scale, and 1 where a row is labelled. Labels that the batch lacks count as unlabelled."""
+        num = batch[self.config.image].shape[0]
+        if any(name not in batch for name in self.factors):
+            return jnp.zeros((num, len(self.factors))), jnp.zeros((num,))
+        unit = [s.forward(batch[name]) for name, s in zip(self.factors, self.scm.scalings, strict=True)]
+        mask = batch["label_mask"].astype(jnp.float32) if "label_mask" in batch else jnp.ones((num,))
+        return jnp.stack(unit, 1), mask
+
+    def _label_prior(self, unit: Float[Array, "b n"]) -> tuple[Array, Array]:
+        """Moments of p(z|y), eq. (3), in the basis of block.py eq. (4)."""
+        mean = jnp.zeros((*unit.shape, self.config.block)).at[:, :, 0].set(unit)
+        return mean, jnp.full_like(mean, 2 * math.log(self.config.label_scale) - math.log(self.config.block))
+
+    def _kls(self, params: Params, batch: Batch, u: Array, w: Array, mean: Array, log_variance: Array) -> dict[str, Array]:
+        """Both divergences of eq. (2). Given the parents' draw, z_i is Gaussian about its location plus the mean of u_i."""
+        unit, labelled = self._labels(batch)
+        prior_mean, prior_log_variance = self._label_prior(unit)
+        label = gaussian.kl(mean + (w - u), log_variance, prior_mean, prior_log_variance)
+        scale = self._scale(params)
+        for i, marginal in enumerate(self.scm.marginals):
+            if marginal is not None:  # a root's block mean is on unit scale; its marginal acts in predict
+                scale = scale.at[i, 0].set(1.0)
+        noise = gaussian.kl(mean, log_variance, jnp.zeros_like(mean), jnp.broadcast_to(2 * jnp.log(scale)[None], mean.shape))
+        reduction = self.config.kl_reduction
+        return {"label_kl": labelled * gaussian.per_example(label, reduction), "noise_kl": gaussian.per_example(noise, reduction)}
+
+    def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> Float[Array, "b"]:
+        """-log p(z_i | z_pa(i)) summed over nodes with parents, where z is a draw of p(z|y): the SCM fitted to labelled rows."""
+        unit, labelled = self._labels(batch)
+        mean, log_variance = self._label_prior(unit)
+        w = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+        scale, location = self._scale(params), self._location(params)
+        total = jnp.zeros((unit.shape[0],))
+        for i, name in enumerate(self.factors):
+            if self.scm.graph.parents(name):
+                log_scale = jnp.broadcast_to(2 * jnp.log(scale[i])[None], w[:, i].shape)
+                total = total + gaussian.nll(w[:, i], location(i, w), log_scale).mean(-1)
+        return labelled * total
+
+    def update_state(self, params: Params, stats: Any) -> Any:
+        """Running moments of batch normalisation, momentum .9."""
+        if stats is None or "state" not in params:
+            return None
+        running = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, params["state"]["running"], stats)
+        return {"running": running}
+
+    def groups(self) -> dict[str, base.Group]:
+        """Trained as a whole."""
+        return base.one_group()
+
+    # ---- the causal interface ---------------------------------------------------------------------------------------
+
+    def noise(self, key: Key, num: int, context: Batch | None = None) -> Noise:
+        """Standard normal draws: [num, k] a factor and x_T [num, h, w, c]."""
+        del context
+        keys = jax.random.split(key, len(self.factors) + 1)
+        noise = {name: jax.random.normal(k, (num, self.config.block)) for name, k in zip(self.factors, keys[:-1], strict=True)}
+        return {**noise, self.config.image: jax.random.normal(keys[-1], (num, *self._padded))}
+
+    def _stack(self, noise: Noise) -> Float[Array, "b n k"]:
+        return jnp.stack([noise[name] for name in self.factors], 1)
+
+    def _latents(self, params: Params, noise: Noise, do: Intervention | Acts | None) -> tuple[Array, dict[str, Array]]:
+        e = self._stack(noise)
+        u = self.scm.exogenous(e, self._scale(params))
+        w, values = self.scm.intervene(self._location(params), u, canonical(do, self.actable, e.shape[0]))
+        return self.scm.to_blocks(w), values
+
+    def latents(self, params: Params, noise: Noise, do: Intervention | Acts | None = None) -> dict[str, Float[Array, "b k"]]:
+        """The blocks of z under `do`."""
+        z, _ = self._latents(params, noise, do)
+        return {name: z[:, i] for i, name in enumerate(self.factors)}
+
+    def predict(
+        self, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None
+    ) -> dict[str, Array]:
+        """Factors [b] in physical units and the image [b, h, w, c] in [0, 1] that the noise gives under `do`."""
+        del context
+        z, values = self._latents(params, noise, do)
+        x_t, s = noise[self.config.image], self.sampling
+        denoise = self._guided(params, z)
+        if s.sampler == "ddpm":
+            # the later draws hang on x_T, so that predict stays a function of the noise
+            key = jax.random.key(jnp.abs(jax.lax.bitcast_convert_type(x_t[0, 0, 0, 0], jnp.int32)))
+            x = ddim.ancestral(denoise, self.config.process, key, x_t, s.steps)
+        else:
+            x = ddim.decode(denoise, self.config.process, x_t, s.steps, s.clip)
+        return {**values, self.config.image: self._from_net(x)}
+
+    def abduct(self, params: Params, key: Key, batch: Batch) -> Noise:
+        """The mean of q(u|x) as standard noise, and x_T by DDIM inversion under z (or re-noised, as released)."""
+        x = self._to_net(batch[self.config.image])
+        u, _, _ = self._posterior(params, x, False)
+        w = self.scm.causal(self._location(params), u)
+        e = self.scm.standardise(u, self._scale(params))
+        if self.sampling.encode == "renoise":
+            x_t = ddim.renoise(self.config.process, key, x)
+        else:
+            denoise = self._guided(params, self.scm.to_blocks(w))
+            x_t = ddim.invert(denoise, self.config.process, x, self.sampling.steps, self.sampling.refine)
+        return {**{name: e[:, i] for i, name in enumerate(self.factors)}, self.config.image: x_t}
+
+    def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]:
+        """bool [b] an entry: what the intervention may move. The picture depends on every factor."""
+        num = noise[self.config.image].shape[0]
+        moved = {name: jnp.zeros((num,), bool) for name in self.graph.nodes}
+        for name, act in canonical(do, self.actable, num).items():
+            for node in (name, *self.graph.descendants(name)):
+                moved[node] = moved[node] | act.mask
+        return moved
+
+    def conditionals(self, params: Params, batch: Batch, query: Query | None = None) -> dict[str, base.Prediction]:
+        """Teacher-forced moments: a factor's mean and scale [b] on unit scale given its parents' labels, and the mean of x_0 in [-1, 1].
+
+        The image is asked at `query`; by default at t = T about the mean of the prior, where sampling starts.
+        """
+        unit, _ = self._labels(batch)
+        w, _ = self._label_prior(unit)
+        scale, location = self._scale(params), self._location(params)
+        out = {}
+        for i, name in enumerate(self.factors):
+            spread = jnp.ones((w.shape[0],)) * (1.0 if self.scm.marginals[i] is not None else scale[i, 0])
+            out[name] = base.Prediction(moments=(location(i, w)[:, 0], spread))
+        num = w.shape[0]
+        if query is None:
+            query = Query(jnp.full((num,), self.config.process.timesteps), jnp.zeros((num, *self._padded)))
+        x0, _ = self._guided(params, self.scm.to_blocks(w))(query.noised, query.time)
+        return {**out, self.config.image: base.Prediction(moments=(x0, None))}
+
+    def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Float[Array, "b"]:
+        """A draw of the unweighted, summed bound on log p(x | y) in nats, x on [-1, 1]: one time a example, gaussian.py eq. (4), minus both KLs."""
+        del query
+        config, process = self.config, self.config.process
+        keys = jax.random.split(key, 4)
+        x = self._to_net(batch[config.image])
+        mean, log_variance, _ = self._posterior(params, x, False)
+        u = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
+        w = self.scm.causal(self._location(params), u)
+        summed = dataclasses.replace(self, config=dataclasses.replace(config, kl_reduction="sum"))
+        kls = summed._kls(params, batch, u, w, mean, log_variance)
+        denoise = self._denoiser(params, self._features(self.scm.to_blocks(w)))
+
+        t = jax.random.randint(keys[1], (x.shape[0],), 2, process.timesteps + 1)
+        x0, _ = denoise(process.corrupt(keys[2], x, t)[0], t)
+        steps = (process.timesteps - 1) * process.bound_weight(t) * gaussian.per_example((x - x0) ** 2, "sum")
+        one = jnp.ones_like(t)
+        first, _ = denoise(process.corrupt(keys[3], x, one)[0], one)
+        nll = process.prior_kl(x) + steps + process.decoder_nll(x, first)
+        return -(nll + kls["label_kl"] + kls["noise_kl"])

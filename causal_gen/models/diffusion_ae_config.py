@@ -1,0 +1,106 @@
+"""Fields of a causal diffusion autoencoder: what a config may say, with the switches between the paper and its released code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from causal_gen.data.base import Entry
+from causal_gen.process.gaussian import GaussianProcess
+from causal_gen.sampling.base import SamplingConfig
+
+
+def _choice(default: str, *others: str) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+
+
+def _at_least(default: float | None, low: float, high: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"min": low, "max": high} if high is not None else {"min": low})
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Widths of the strided convolutions, of the hidden layer (0: none), and the normalisation."""
+
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    hidden: int = _at_least(256, 0)
+    norm: str = _choice("group", "batch")
+    groups: int = _at_least(8, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """The decoder's network; see nn/unet.py."""
+
+    channels: int = _at_least(32, 2)
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = _at_least(1, 1)
+    groups: int = _at_least(8, 1)
+    head_dim: int = _at_least(32, 1)
+    attention: tuple[int, ...] = ()
+    middle_attention: bool = True
+    modulation: str = _choice("scale_shift", "shift")
+    coordinates: bool = True
+    patch: int = _at_least(1, 1)
+
+    def __post_init__(self):
+        if any(level >= len(self.multipliers) or level < 0 for level in self.attention):
+            raise ValueError(f"attention {self.attention} names a level outside 0..{len(self.multipliers) - 1}, the levels of multipliers")
+        if self.channels % self.groups:
+            raise ValueError(f"channels {self.channels} do not divide into {self.groups} groups")
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsConfig:
+    """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, and the mechanism term."""
+
+    gamma: float = _at_least(0.01, 0)
+    gamma_warmup: int = _at_least(0, 0)
+    label: float = _at_least(1.0, 0)
+    noise: float = _at_least(1.0, 0)
+    mechanism: float = _at_least(0.1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionAEConfig:
+    """The model section of a config.
+
+    graph: edges (parent, child) over the data's factors; `nodes` fixes their order and adds isolated ones.
+    scaling: (factor, "standard" | "logit") pairs; standard where a factor is not named.
+    pad: pixels of background added on every side.
+    label_scale: sigma_y of eq. (3) on unit scale.  fourier: frequencies of the block means that the decoder sees.
+    drop: share of examples trained without z, needed by sampling.omega; `null` is what they see instead.
+    Switches towards the released code: through="u" (parents' u), noise_scale="unit", root_prior="unit", net_for_roots, fixed_variance,
+    kl_reduction="sum", kl_kept_only (divergences of kept examples only), null="zero"; re-noised x_T is sampling.encode.
+    """
+
+    name: str = "diffusion_ae"
+    graph: tuple[tuple[str, str], ...] = ()
+    nodes: tuple[str, ...] = ()
+    image: str = "image"
+    block: int = _at_least(4, 1)
+    pad: int = _at_least(0, 0)
+    scaling: tuple[tuple[str, str], ...] = ()
+    label_scale: float = _at_least(0.05, 1e-4)
+    fourier: int = _at_least(4, 0, 12)
+    mechanism_widths: tuple[int, ...] = (64, 64)
+    drop: float = _at_least(0.1, 0.0, 1.0)
+    null: str = _choice("learned", "zero")
+    through: str = _choice("z", "u")
+    noise_scale: str = _choice("learned", "unit")
+    root_prior: str = _choice("fitted", "unit")
+    net_for_roots: bool = False
+    fixed_variance: float | None = _at_least(None, 0.0)
+    kl_reduction: str = _choice("mean", "sum")
+    kl_kept_only: bool = False
+    encoder: EncoderConfig = EncoderConfig()
+    unet: UNetConfig = UNetConfig()
+    process: GaussianProcess = GaussianProcess()
+    weights: WeightsConfig = WeightsConfig()
+
+    def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig, precision: str, remat: str) -> Any:
+        """The model over a data source's entries; see `diffusion_ae.make`."""
+        from causal_gen.models import diffusion_ae  # the networks are imported when one is built, not when a config is read
+
+        return diffusion_ae.make(self, entries, stats, sampling, precision, remat)

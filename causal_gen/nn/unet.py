@@ -1,0 +1,177 @@
+"""U-Net noise predictor for images, conditioned on a time and a vector.
+
+Residual blocks of GroupNorm, SiLU and 3x3 convolutions with the embedding of (t, condition) entering between the
+two convolutions, skip connections from every block of the way down, attention at chosen levels and in the middle.
+Sources: Ho et al. 2020, app. B; scale-shift modulation from Nichol & Dhariwal 2021, sec. 2.
+Letters: b batch, h w c image, d embedding width.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from causal_gen.nn.norm import GroupNorm
+from causal_gen.types import Array, Float, Int
+
+
+def timestep_embedding(t: Int[Array, "b"] | Float[Array, "b"], width: int, longest: float = 10_000.0) -> Float[Array, "b d"]:
+    """Sines and cosines of t at geometric frequencies (Vaswani et al. 2017, sec. 3.5). `width` is even."""
+    rates = jnp.exp(-jnp.log(longest) * jnp.arange(width // 2) / (width // 2))
+    angles = t.astype(jnp.float32)[:, None] * rates.reshape(1, -1)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+
+
+class ResBlock(nn.Module):
+    """GroupNorm-SiLU-conv twice around the embedding; `modulation` is "shift" or "scale_shift"."""
+
+    channels: int
+    groups: int = 32
+    modulation: str = "scale_shift"
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], embedding: Float[Array, "b d"]) -> Float[Array, "b h w e"]:
+        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(nn.silu(GroupNorm(self.groups, name="norm_in")(x)))
+        twice = 2 if self.modulation == "scale_shift" else 1
+        mod = nn.Dense(twice * self.channels, dtype=self.dtype, name="modulation")(nn.silu(embedding))[:, None, None, :]
+        norm = GroupNorm(self.groups, name="norm_out")
+        if twice == 2:
+            scale, shift = jnp.split(mod, 2, -1)
+            h = norm(h) * (1 + scale) + shift
+        else:
+            h = norm(h + mod)
+        # a block starts as the identity, so that depth costs nothing at the start of training
+        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros, name="conv_out")(nn.silu(h))
+        if x.shape[-1] != self.channels:
+            x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="skip")(x)
+        return x + h
+
+
+class SpatialAttention(nn.Module):
+    """Residual self-attention over all pixels with heads of width `head_dim`."""
+
+    head_dim: int = 32
+    groups: int = 32
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        qkv = nn.Dense(3 * c, dtype=self.dtype, name="qkv")(GroupNorm(self.groups, name="norm")(x).reshape(b, h * w, c))
+        q, k, v = jnp.split(qkv.reshape(b, h * w, 3 * c // self.head_dim, self.head_dim), 3, 2)
+        out = jax.nn.dot_product_attention(q, k, v).reshape(b, h * w, c)
+        return x + nn.Dense(c, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(out).reshape(b, h, w, c)
+
+
+class Down(nn.Module):
+    """Halve the resolution with a strided 3x3 convolution."""
+
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Array:
+        return nn.Conv(x.shape[-1], (3, 3), (2, 2), padding=((1, 1), (1, 1)), dtype=self.dtype, name="conv")(x)
+
+
+class Up(nn.Module):
+    """Double the resolution: nearest neighbour, then a 3x3 convolution."""
+
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Array:
+        b, h, w, c = x.shape
+        x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+        return nn.Conv(c, (3, 3), dtype=self.dtype, name="conv")(x)
+
+
+class UNet(nn.Module):
+    """`x` [b, h, w, c] at time `t` [b] under `condition` [b, d] (or None) -> [b, h, w, out].
+
+    Sides must divide by patch * 2^(levels - 1); `attention` lists levels by index, the middle attends if `middle_attention`. `coordinates` appends
+    the pixel's place to the input, which a convolution cannot know. `patch` folds patch x patch pixels into channels on the way in and
+    out: wide convolutions on a small plane run nearer to a machine's peak. `remat` recomputes each block in the backward pass.
+    """
+
+    out: int
+    channels: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 1
+    groups: int = 32
+    head_dim: int = 32
+    attention: tuple[int, ...] = ()
+    middle_attention: bool = True
+    modulation: str = "scale_shift"
+    coordinates: bool = False
+    patch: int = 1
+    remat: bool = False
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], t: Int[Array, "b"], condition: Float[Array, "b d"] | None = None
+    ) -> Float[Array, "b h w out"]:
+        width = 4 * self.channels
+        embedding = nn.Dense(width, name="time_in")(timestep_embedding(t, self.channels))
+        embedding = nn.Dense(width, name="time_out")(nn.silu(embedding))
+        if condition is not None:
+            hidden = nn.silu(nn.Dense(width, name="condition_in")(condition))
+            embedding = embedding + nn.Dense(width, name="condition_out")(hidden)
+        block_class = nn.remat(ResBlock) if self.remat else ResBlock
+
+        def block(channels: int, name: str, h: Array) -> Array:
+            return block_class(channels, self.groups, self.modulation, self.dtype, name=name)(h, embedding)
+
+        def attend(level: int, name: str, h: Array) -> Array:
+            return SpatialAttention(self.head_dim, self.groups, self.dtype, name=name)(h) if level in self.attention else h
+
+        x = fold(x, self.patch)
+        if self.coordinates:
+            x = jnp.concatenate([x, coordinate_channels(x)], -1)
+        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        skips = [h]
+        levels = len(self.multipliers)
+        for level, multiplier in enumerate(self.multipliers):
+            for i in range(self.blocks):
+                h = attend(level, f"down_{level}_{i}_attention", block(multiplier * self.channels, f"down_{level}_{i}", h))
+                skips.append(h)
+            if level < levels - 1:
+                h = Down(self.dtype, name=f"down_{level}")(h)
+                skips.append(h)
+        h = block(h.shape[-1], "middle_0", h)
+        if self.middle_attention:
+            h = SpatialAttention(self.head_dim, self.groups, self.dtype, name="middle_attention")(h)
+        h = block(h.shape[-1], "middle_1", h)
+        for level, multiplier in reversed(list(enumerate(self.multipliers))):
+            for i in range(self.blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], -1)
+                h = attend(level, f"up_{level}_{i}_attention", block(multiplier * self.channels, f"up_{level}_{i}", h))
+            if level:
+                h = Up(self.dtype, name=f"up_{level}")(h)
+        h = nn.silu(GroupNorm(self.groups, name="norm_out")(h))
+        out = nn.Conv(self.out * self.patch**2, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h.astype(jnp.float32))
+        return unfold(out, self.patch)
+
+
+def fold(x: Float[Array, "b h w c"], patch: int) -> Array:
+    """Space to depth: [b, h, w, c] -> [b, h / patch, w / patch, patch^2 c]."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // patch, w // patch, patch * patch * c)
+
+
+def unfold(x: Float[Array, "b h w c"], patch: int) -> Array:
+    """Depth to space: the inverse of `fold`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, patch, patch, c // patch**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * patch, w * patch, c // patch**2)
+
+
+def coordinate_channels(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 2"]:
+    """Row and column of each pixel, from -1 to 1."""
+    b, h, w, _ = x.shape
+    rows = jnp.broadcast_to(jnp.linspace(-1, 1, h).reshape(1, h, 1, 1), (b, h, w, 1))
+    columns = jnp.broadcast_to(jnp.linspace(-1, 1, w).reshape(1, 1, w, 1), (b, h, w, 1))
+    return jnp.concatenate([rows, columns], -1).astype(x.dtype)

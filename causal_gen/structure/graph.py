@@ -1,0 +1,123 @@
+"""Directed acyclic graphs over named nodes: who is a direct cause of whom.
+
+A `Dag` is static data (hashable, usable as a jit constant). Networks never see it; they see masks made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from causal_gen.types import GraphError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dag:
+    """Nodes in the order given and edges (parent, child).
+
+    Raises `GraphError` for an edge over an unknown node, a repeated node or edge, or a cycle (which is spelled out).
+    """
+
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        for name in self.nodes:
+            if self.nodes.count(name) > 1:
+                raise GraphError(f"graph: node {name!r} is listed twice; name each node once")
+        for parent, child in self.edges:
+            for name in (parent, child):
+                self._known(name, f"edge {parent} -> {child}")
+            if self.edges.count((parent, child)) > 1:
+                raise GraphError(f"graph: edge {parent} -> {child} is listed twice; list it once")
+        self.order  # noqa: B018  (raises on a cycle)
+
+    @classmethod
+    def from_edges(cls, edges: Iterable[Sequence[str]], nodes: Sequence[str] = ()) -> Dag:
+        """A graph from (parent, child) pairs; nodes not listed in `nodes` are appended in order of appearance."""
+        pairs = tuple((str(parent), str(child)) for parent, child in edges)
+        names = dict.fromkeys([*nodes, *(name for pair in pairs for name in pair)])
+        return cls(tuple(names), pairs)
+
+    def _known(self, name: str, where: str) -> str:
+        if name not in self.nodes:
+            near = difflib.get_close_matches(name, self.nodes, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the nodes are {', '.join(self.nodes)}"
+            raise GraphError(f"graph: unknown node {name!r} in {where}{hint}")
+        return name
+
+    @functools.cached_property
+    def order(self) -> tuple[str, ...]:
+        """Topological order; among free nodes the order given (Kahn, Comm. ACM 5, 1962)."""
+        waiting = {name: {p for p, c in self.edges if c == name} for name in self.nodes}
+        done: list[str] = []
+        while waiting:
+            free = next((name for name, parents in waiting.items() if not parents), None)
+            if free is None:
+                raise GraphError(f"graph: cycle {' -> '.join(self._cycle(waiting))}; remove one of these edges")
+            done.append(free)
+            del waiting[free]
+            for parents in waiting.values():
+                parents.discard(free)
+        return tuple(done)
+
+    def _cycle(self, waiting: dict[str, set[str]]) -> list[str]:
+        path = [next(iter(waiting))]
+        while path[-1] not in path[:-1]:
+            path.append(next(iter(waiting[path[-1]])))
+        return path[path.index(path[-1]) :][::-1]
+
+    def index(self, name: str) -> int:
+        """Place of `name` among the nodes as given."""
+        return self.nodes.index(self._known(name, "a query"))
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """Direct causes, in node order."""
+        self._known(name, "a query")
+        return tuple(node for node in self.nodes if (node, name) in self.edges)
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Direct effects, in node order."""
+        self._known(name, "a query")
+        return tuple(node for node in self.nodes if (name, node) in self.edges)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Nodes without parents, in node order."""
+        return tuple(name for name in self.nodes if not self.parents(name))
+
+    def descendants(self, name: str) -> frozenset[str]:
+        """Everything reachable from `name`, without `name` itself."""
+        found: set[str] = set()
+        queue = list(self.children(name))
+        while queue:
+            node = queue.pop()
+            if node not in found:
+                found.add(node)
+                queue.extend(self.children(node))
+        return frozenset(found)
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """Everything that reaches `name`, without `name` itself."""
+        return frozenset(node for node in self.nodes if name in self.descendants(node))
+
+    def adjacency(self) -> np.ndarray:
+        """bool [n, n]; entry [i, j] says that node i is a parent of node j."""
+        matrix = np.zeros((len(self.nodes), len(self.nodes)), bool)
+        for parent, child in self.edges:
+            matrix[self.index(parent), self.index(child)] = True
+        return matrix
+
+    def do(self, *names: str) -> Dag:
+        """The mutilated graph: edges into `names` are cut (Pearl, Causality, sec. 3.2)."""
+        for name in names:
+            self._known(name, "do")
+        return Dag(self.nodes, tuple(edge for edge in self.edges if edge[1] not in names))
+
+    def with_sink(self, name: str) -> Dag:
+        """The graph with one more node whose parents are all the others (an image over its factors)."""
+        return Dag((*self.nodes, name), (*self.edges, *((node, name) for node in self.nodes)))

@@ -1,0 +1,61 @@
+"""Array aliases, the glossary of dimension letters, and the errors that a user can cause.
+
+Letters in shape strings, the same in every file:
+
+    b  batch            t  position in a sequence, or diffusion time where the text says so
+    h  image height     w  image width          c  channels
+    n  factors (nodes)  k  entries of a block   d  feature width        v  vocabulary
+
+Every error below is one line that names the cause, the place and the way out; the commands print it and exit with code 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+__all__ = [
+    "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Float", "GraphError", "Int",
+    "InterventionError", "Key", "Noise", "Params", "PyTree", "UInt8", "UserError", "WorkdirError",
+]  # fmt: skip
+
+Key: TypeAlias = jax.Array  # a typed PRNG key, from jax.random.key
+PyTree: TypeAlias = Any
+Params: TypeAlias = Any  # one pytree of arrays; its optional entry "state" is updated without a gradient
+Batch: TypeAlias = Mapping[str, Any]  # named entries, batch axis first
+Noise: TypeAlias = Any  # a pytree of exogenous draws, batch axis first
+
+
+class UserError(Exception):
+    """Something that the user can mend. The message is one line: cause, place, way out."""
+
+
+class ConfigError(UserError):
+    """A config that does not build. `problems` holds one line a problem, each with its dotted path."""
+
+    def __init__(self, problems: str | list[str]):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class GraphError(UserError):
+    """A graph with a cycle, an unknown node or a repeated edge."""
+
+
+class InterventionError(UserError):
+    """An intervention on an unknown node, of an unknown kind or of the wrong shape."""
+
+
+class DataError(UserError):
+    """Data that is missing, cut short or not what was declared."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged or of another model."""
+
+
+class WorkdirError(UserError):
+    """A folder that is not a workdir, cannot be written, or holds another run."""

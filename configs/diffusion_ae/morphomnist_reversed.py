@@ -1,0 +1,19 @@
+"""Negative control of morphomnist.py: the edge is turned round, so that do(intensity) moves the thickness, which it must not.
+
+python -m experiments.train --config=configs/diffusion_ae/morphomnist_reversed.py --workdir=runs/morphomnist_reversed --config.data.root=FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+from configs.diffusion_ae import morphomnist
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("tiny",))
+    config = morphomnist.get_config(mode)
+    config.model.graph = (("intensity", "thickness"),)
+    if not mode:
+        # a control needs no more than a model that answers: a third of the time
+        config.train.update({"steps": 2_000, "time_limit": 400.0})
+    return config

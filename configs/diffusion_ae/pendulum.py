@@ -1,0 +1,47 @@
+"""CausalDiffAE on pendulum scenes: angle and light cause the length and position of a shadow (Akomand et al. 2024).
+
+    python -m experiments.train --config=configs/diffusion_ae/pendulum.py --workdir=runs/pendulum
+    python -m experiments.evaluate --workdir=runs/pendulum
+
+Modes: `demo` (what `make demo` runs) and `tiny` (CI).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode, make_tiny
+
+PARENTS = ("angle", "light")
+CHILDREN = ("shadow_length", "shadow_position")
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("demo", "tiny"))
+    config = ConfigDict()
+    config.data = {"name": "pendulum", "size": 40_000, "test_size": 2_000, "image_size": 32}
+    config.model = {
+        "name": "diffusion_ae",
+        "graph": tuple((parent, child) for parent in PARENTS for child in CHILDREN),
+        "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2},
+    }
+    config.sampling = {"steps": 50}
+    config.train = {
+        "steps": 9_000,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "warmup_steps": 200,
+        "weight_decay": 1e-4,
+        "time_limit": 1_800.0,
+    }
+    config.checkpoint = {"every": 1_000}
+    config.log = {"every": 50, "eval_every": 1_000, "pictures_every": 3_000}
+    config.evaluate = {"scenes": 512, "cycles": 10, "cycle_scenes": 512, "steps": 50}
+    if mode == "demo":
+        config.data.size = 20_000
+        config.sampling.steps = 25
+        config.train.update({"steps": 2_500, "time_limit": 470.0})
+        config.checkpoint.every = 500
+        config.log.update({"eval_every": 500, "pictures_every": 1_000})
+        config.evaluate.update({"scenes": 64, "cycles": 3, "cycle_scenes": 64, "steps": 25, "disentangle_images": 1_000})
+    if mode == "tiny":
+        make_tiny(config)
+    return config

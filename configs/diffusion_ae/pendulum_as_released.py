@@ -1,0 +1,38 @@
+"""CausalDiffAE as its authors released it (Akomand/CausalDiffAE), on the same scenes and the same network as pendulum.py.
+
+    python -m experiments.train --config=configs/diffusion_ae/pendulum_as_released.py --workdir=runs/pendulum_as_released
+
+For comparison: mechanisms read the parents' u, roots pass through one too, the posterior's variance is nearly fixed, divergences are summed,
+the encoder normalises over the batch, z is masked half the time by zeros, x_T is drawn anew, and raw weights are used.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+from configs.diffusion_ae import pendulum
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("demo", "tiny"))
+    config = pendulum.get_config(mode)
+    config.model.update(
+        {
+            "through": "u",
+            "net_for_roots": True,
+            "noise_scale": "unit",
+            "root_prior": "unit",
+            "label_scale": 1.0,
+            "fixed_variance": 0.001,
+            "kl_reduction": "sum",
+            "kl_kept_only": True,
+            "drop": 0.5,
+            "null": "zero",
+            "process": {"prediction": "eps"},
+            # the released weight rises to 1 over 50,000 steps
+            "weights": {"gamma": 1.0, "gamma_warmup": 50_000, "mechanism": 0.0},
+        }
+    )
+    config.model.encoder = {**config.model.get("encoder", ConfigDict()).to_dict(), "norm": "batch"}
+    config.sampling.encode = "renoise"
+    config.train.ema_decay = None
+    return config
