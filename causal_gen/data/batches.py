@@ -24,9 +24,7 @@ def permutation(seed: int, epoch: int, size: int) -> Int[np.ndarray, "size"]:
     return order
 
 
-def indices(
-    seed: int, step: int, batch_size: int, size: int, process_index: int = 0, process_count: int = 1
-) -> Int[np.ndarray, "slice"]:
+def indices(seed: int, step: int, batch_size: int, size: int, process_index: int = 0, process_count: int = 1) -> Int[np.ndarray, "slice"]:
     """Example numbers of one process's slice, [batch_size / process_count], of the batch of `step` (from 0).
 
     Raises `ValueError` for a batch that does not divide over the processes, or a dataset without examples.

@@ -13,7 +13,7 @@ from causal_gen.types import Float, UInt8
 Point = tuple[float, float]
 
 
-def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float, pieces: int = 10) -> list[Point]:
+def _arc(x: float, y: float, rx: float, ry: float, start: int, end: int, pieces: int = 10) -> list[Point]:
     """Points of an elliptic arc around (x, y), angles in degrees from the right, clockwise on the screen (y down)."""
     angles = np.deg2rad(np.linspace(start, end, pieces + 1))
     return [(float(x + rx * np.cos(a)), float(y + ry * np.sin(a))) for a in angles]

@@ -61,5 +61,6 @@ def digits(images: Path, labels: Path) -> tuple[UInt8[np.ndarray, "b 28 28"], UI
     """Digit images and their classes. Raises `DataError` where the two files do not belong together."""
     pixels, classes = read(images), read(labels)
     if pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or classes.shape != pixels.shape[:1]:
-        raise DataError(f"idx: {images.name} {pixels.shape} and {labels.name} {classes.shape} in {images.parent} are not n digits of 28x28 and n labels")
+        found = f"{images.name} {pixels.shape} and {labels.name} {classes.shape} in {images.parent}"
+        raise DataError(f"idx: {found} are not n digits of 28x28 and n labels; copy both again")
     return pixels, classes

@@ -12,7 +12,7 @@ QUANTILES = 65  # levels 0, 1/64, ..., 1: enough for a piecewise linear marginal
 
 
 def label_mask(seed: int, size: int, fraction: float) -> Bool[np.ndarray, "size"]:
-    """True for the round(fraction * size) rows (at least one) that keep their labels: a fixed choice, larger fractions include smaller ones."""
+    """True for the round(fraction * size) rows, at least one, that keep their labels; larger fractions include smaller ones."""
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 0x1ABE1)))).permutation(size)
     mask = np.zeros(size, bool)
     mask[order[: max(1, round(fraction * size))]] = True

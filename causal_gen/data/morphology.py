@@ -11,7 +11,8 @@ move the edges. Thickness by (1) depends a little on the enlargement, so there i
 median of the pixels above half range, and is set by multiplying the image.
 
 Sources: Castro et al., Morpho-MNIST, JMLR 20 (2019), for (1); Pawlowski et al., Deep SCM, NeurIPS 2020, for the brightness; Guo and Hall,
-Comm. ACM 32 (1989), algorithm A1, for the skeleton; Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012), for distances one axis at a time.
+Comm. ACM 32 (1989), algorithm A1, for the skeleton; Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012), for
+distances one axis at a time.
 
 Everything runs on NumPy, over stacks of images [b, h, w]; JAX is not imported, so worker processes start quickly.
 """
@@ -80,8 +81,8 @@ def _binary(images: np.ndarray) -> Bool[np.ndarray, "b H W"]:
     """Strokes at FACTOR times the size: at or above half range; nothing where the image is flat."""
     height, width = images.shape[1:]
     large = _enlarging(height) @ images.astype(np.float32) @ _enlarging(width).T
-    low, high = large.min((1, 2), keepdims=True), large.max((1, 2), keepdims=True)
-    return (large >= 0.5 * (low + high)) & (high > low)
+    half = 0.5 * (large.min((1, 2), keepdims=True) + large.max((1, 2), keepdims=True))
+    return (large >= half) & (images.max((1, 2), keepdims=True) > images.min((1, 2), keepdims=True))
 
 
 def _squared_distance(strokes: Bool[np.ndarray, "b H W"]) -> Int[np.ndarray, "b H W"]:

@@ -7,8 +7,9 @@
 The digit, t and e of every row are kept, so that the counterfactual is (2) and (3) once more with the same digit and the same e.
 The split is MNIST's own; row k of a split is MNIST's k-th digit, whatever the size asked for.
 
-Source: Pawlowski, Castro and Glocker, Deep structural causal models, NeurIPS 2020, whose data this follows with morphology of our own; digits: LeCun,
-Cortes and Burges. `standin` draws its own figures in their place (data/digits.py), for runs without MNIST.
+Source: Pawlowski, Castro and Glocker, Deep structural causal models, NeurIPS 2020, whose data this follows with
+morphology of our own; digits: LeCun, Cortes and Burges. `standin` draws its own figures in
+their place (data/digits.py), for runs without MNIST.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ COLUMNS = {
     "noise": Column((), "float32", "standard normal noise of the intensity equation"),
     "digit": Column((), "int32", "class, 0..9"),
 }
+DESCRIPTION = """, 28x28, with stroke thickness t = 0.5 + Gamma(10, rate 5) pixels
+and intensity i = 64 + 191 sigmoid(2 (t - 2.5) + e / 2) grey levels, e standard normal."""
 CITATION = """@inproceedings{pawlowski2020deep, title={Deep Structural Causal Models for Tractable Counterfactual Inference},
   author={Pawlowski, Nick and Castro, Daniel C. and Glocker, Ben}, booktitle={NeurIPS}, year={2020}}
 @article{lecun1998gradient, title={Gradient-based learning applied to document recognition},
@@ -53,7 +56,7 @@ CITATION = """@inproceedings{pawlowski2020deep, title={Deep Structural Causal Mo
 
 @dataclasses.dataclass(frozen=True)
 class MorphoMNISTConfig:
-    """`size` training and `test_size` test digits; idx files are looked for in `root`, then $CAUSAL_GEN_DATA, each also in its folder mnist."""
+    """`size` training and `test_size` test digits; idx files lie in `root` or $CAUSAL_GEN_DATA, or in a folder mnist there."""
 
     name: str = "morphomnist"
     root: str | None = None
@@ -76,8 +79,7 @@ class MorphoMNISTConfig:
             name=self.name,
             variant=f"{which}_n{self.size}-{self.test_size}_seed{self.seed}",
             version="1.0.0",
-            description=("Stand-in strokes, NOT MNIST digits" if self.standin else "MNIST digits")
-            + ", 28x28, with stroke thickness t = 0.5 + Gamma(10, rate 5) pixels and intensity i = 64 + 191 sigmoid(2 (t - 2.5) + e / 2) grey levels.",
+            description=("Stand-in strokes, NOT MNIST digits" if self.standin else "MNIST digits") + DESCRIPTION,
             citation="" if self.standin else CITATION,
             columns=COLUMNS,
             sizes=sizes,
@@ -106,14 +108,15 @@ def noise_of(thickness: Float[np.ndarray, "b"], intensity: Float[np.ndarray, "b"
 
 def attributes(seed: int, split: str, num: int) -> tuple[Float[np.ndarray, "{num}"], Float[np.ndarray, "{num}"]]:
     """Draws of thickness by eq. (1) and of the noise e; a longer draw begins with the shorter one."""
-    streams = (np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 0x7414, ("train", "test").index(split), k)))) for k in (0, 1))
-    thickness = 0.5 + next(streams).gamma(10.0, 1 / 5.0, num)
-    return thickness.astype(np.float32), next(streams).standard_normal(num).astype(np.float32)
+    keys = [(seed, 0x7414, ("train", "test").index(split), place) for place in (0, 1)]
+    first, second = (np.random.Generator(np.random.Philox(np.random.SeedSequence(key))) for key in keys)
+    return (0.5 + first.gamma(10.0, 1 / 5.0, num)).astype(np.float32), second.standard_normal(num).astype(np.float32)
 
 
 def _synthesise(seed: int, split: str, originals: np.ndarray, classes: np.ndarray, num: int) -> storage.Columns:
     if len(originals) < num:
-        raise DataError(f"morphomnist: {num} {split} digits asked for, the idx file holds {len(originals)}; lower data.size or data.test_size")
+        key = "data.size" if split == "train" else "data.test_size"
+        raise DataError(f"morphomnist: {num} {split} digits asked for, the idx file holds {len(originals)}; lower {key}")
     originals, classes = originals[:num], classes[:num]
     thickness, noise = attributes(seed, split, num)
     intensity = intensity_of(thickness, noise)
@@ -132,12 +135,13 @@ def _find_files(root: str | None) -> dict[str, tuple[Path, Path]] | None:
     """The idx files of both splits, or None where no folder holds them. A folder that the user named must exist."""
     if root is not None and not Path(root).expanduser().is_dir():
         raise DataError(f"morphomnist: data.root {root} is not a folder; give the folder that holds {idx.FILES['train'][0]}[.gz]")
-    for folder in storage.folders(root):
+    for folder in [Path(root).expanduser()] if root is not None else storage.folders(None):
         files = {split: idx.find(folder, split) for split in AVAILABLE}
         if all(files.values()):
             return {split: pair for split, pair in files.items() if pair}
     if root is not None:
-        raise DataError(f"morphomnist: {root} holds no MNIST; it, or its folder mnist, needs {', '.join(sum(idx.FILES.values(), ()))}, raw or .gz")
+        names = ", ".join(sum(idx.FILES.values(), ()))
+        raise DataError(f"morphomnist: {root} holds no MNIST; it, or its folder mnist, needs {names}, raw or .gz")
     return None
 
 
@@ -180,7 +184,7 @@ class MorphoMNIST:
             "image": Entry((28, 28, 1), "float32", "", 0.0, 1.0, "grey image, strokes bright"),
             "thickness": Entry((), "float32", "pixel", 0.5, 6.5, "mean stroke thickness; its law has no upper end, .02% lie above 6.5"),
             "intensity": Entry((), "float32", "grey level", 64.0, 255.0, "median grey level of the stroke"),
-            "digit": Entry((), "int32", "", 0, 9, "class of the digit"),
+            "digit": Entry((), "int32", "", 0.0, 9.0, "class of the digit"),
         }
 
     def size(self, split: str) -> int:

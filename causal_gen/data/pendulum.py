@@ -48,7 +48,8 @@ TEXTS = {
     "shadow_length": "length of the shadow on the ground, at least 3",
     "shadow_position": "x of the shadow's middle on a canvas of 0..20",
 }
-CITATION = """@inproceedings{yang2021causalvae, title={{CausalVAE}: Disentangled Representation Learning via Neural Structural Causal Models},
+CITATION = """@inproceedings{yang2021causalvae, 
+  title={{CausalVAE}: Disentangled Representation Learning via Neural Structural Causal Models},
   author={Yang, Mengyue and Liu, Furui and Chen, Zhitang and Shen, Xinwei and Hao, Jianye and Wang, Jun}, booktitle={CVPR}, year={2021}}"""
 
 
@@ -75,7 +76,7 @@ class PendulumConfig:
             name=self.name,
             variant=f"n{self.size}-{self.test_size}_px{self.image_size}_seed{self.seed}",
             version="1.0.0",
-            description="Rendered scenes of a pendulum, a light and the shadow they cast; angle and light continuous, the shadow determined by them.",
+            description="Scenes of a pendulum, a light and their shadow; angle and light are continuous and determine the shadow.",
             citation=CITATION,
             columns={"image": pixels, **factors},
             sizes={"train": self.size, "test": self.test_size},
@@ -100,7 +101,7 @@ def children(angle: Float[Array, "*b"], light: Float[Array, "*b"]) -> tuple[Floa
 def _scene(angle: Array, light: Array, shadow_length: Array, shadow_position: Array, size: int) -> Float[Array, "h w 3"]:
     scale = (size / CANVAS[0], size / CANVAS[1])
 
-    def pixel(x: Array | float, y: Array | float) -> tuple[Any, Any]:
+    def pixel(x: Array | float, y: Array | float) -> raster.Point:
         return x * scale[0], (CANVAS[1] - 1.0 - y) * scale[1]
 
     def radii(radius: float) -> tuple[float, float]:

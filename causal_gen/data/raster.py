@@ -12,6 +12,9 @@ import jax.numpy as jnp
 
 from causal_gen.types import Array, Float
 
+Point = tuple[Array | float, Array | float]  # x, y
+Plane = tuple[Array, Array]  # what `grid` returns
+
 
 def grid(size: int) -> tuple[Float[Array, "1 w"], Float[Array, "h 1"]]:
     """Pixel centres x [1, size] and y [size, 1]; broadcasting them gives the image plane."""
@@ -24,7 +27,7 @@ def overlap(offset: Array, half: Array | float) -> Array:
     return jnp.clip(jnp.minimum(offset + 0.5, half) - jnp.maximum(offset - 0.5, -half), 0.0, 1.0)
 
 
-def disc(plane: tuple[Array, Array], centre: tuple[Array, Array], radii: tuple[float, float]) -> Float[Array, "h w"]:
+def disc(plane: Plane, centre: Point, radii: tuple[float, float]) -> Float[Array, "h w"]:
     """Coverage of an ellipse with axes `radii` along x and y (a disc on a canvas whose units differ in x and y)."""
     u, v = (plane[0] - centre[0]) / radii[0], (plane[1] - centre[1]) / radii[1]
     # first-order distance to the ellipse: (|p| - 1) / |grad |p||, exact for a circle; 1e-6 keeps the centre differentiable
@@ -33,7 +36,7 @@ def disc(plane: tuple[Array, Array], centre: tuple[Array, Array], radii: tuple[f
     return jnp.clip(0.5 - (norm - 1.0) / slope, 0.0, 1.0)
 
 
-def segment(plane: tuple[Array, Array], start: tuple[Array, Array], end: tuple[Array, Array], width: float) -> Float[Array, "h w"]:
+def segment(plane: Plane, start: Point, end: Point, width: float) -> Float[Array, "h w"]:
     """Coverage of a straight line of `width` with square-cut ends."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = jnp.sqrt(dx * dx + dy * dy + 1e-12)

@@ -7,8 +7,9 @@ A set lives in FOLDER/name/variant/version, where FOLDER is the first of config.
     columns/SPLIT.NAME.npy                              the same rows as read back, a file a column: parsing 70,000 records takes 8 s
     checksums.json                                      sha256 of every file, written last
 
-so a set without checksums.json was interrupted and is built again, and a file whose hash differs is an error. One process builds while others
-wait for its lock. Only building imports tensorflow_datasets (no TensorFlow: array_record is the one format that works without it).
+so a set without checksums.json was interrupted and is built again, and a file whose hash differs is an error.
+One process builds while others wait for its lock. Only building imports tensorflow_datasets (without TensorFlow: array_record
+is the one format that needs none).
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ def _build(recipe: Recipe, produce: Callable[[str, Fetch], Columns], folder: Pat
         partial.write_text(json.dumps(hashes, indent=1) + "\n")
         partial.rename(place / CHECKSUMS)
     except OSError as error:
-        raise DataError(f"{recipe.name}: cannot write {place} ({error.strerror or error}); free space or set data.root to another folder") from None
+        reason = error.strerror or error
+        raise DataError(f"{recipe.name}: cannot write {place} ({reason}); free space or set data.root to another folder") from None
 
 
 def _collect(recipe: Recipe, source: Any, split: str, rows: int) -> Columns:
@@ -192,5 +194,4 @@ def _builder_class(recipe: Recipe, produce: Callable[[str, Fetch], Columns]) -> 
         "_split_generators": split_generators,
         "_generate_examples": lambda self, split, fetch: rows(split, fetch),
     }
-    with tfds.core.registered.skip_registration():
-        return type("Builder", (tfds.core.GeneratorBasedBuilder,), members)
+    return type("Builder", (tfds.core.GeneratorBasedBuilder,), members, skip_registration=True)
