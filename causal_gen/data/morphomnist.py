@@ -67,6 +67,16 @@ class MorphoMNISTConfig:
     label_fraction: float = dataclasses.field(default=1.0, metadata={"min": 0.0, "max": 1.0})
     standin: bool = False
 
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Image, factors with units and ranges, and the class, which is no factor of the graph."""
+        return {
+            "image": Entry((28, 28, 1), "float32", "", 0.0, 1.0, "grey image, strokes bright"),
+            "thickness": Entry((), "float32", "pixel", 0.5, 6.5, "mean stroke thickness; its law has no upper end, .02% lie above 6.5"),
+            "intensity": Entry((), "float32", "grey level", 64.0, 255.0, "median grey level of the stroke"),
+            "digit": Entry((), "int32", "", 0.0, 9.0, "class of the digit"),
+        }
+
     def make(self) -> MorphoMNIST:
         """The source, its rows in memory (1.6 kB a digit); the first call builds the set (data/storage.py).
 
@@ -179,13 +189,7 @@ class MorphoMNIST:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """Image, factors with units and ranges, and the class, which is no factor of the graph."""
-        return {
-            "image": Entry((28, 28, 1), "float32", "", 0.0, 1.0, "grey image, strokes bright"),
-            "thickness": Entry((), "float32", "pixel", 0.5, 6.5, "mean stroke thickness; its law has no upper end, .02% lie above 6.5"),
-            "intensity": Entry((), "float32", "grey level", 64.0, 255.0, "median grey level of the stroke"),
-            "digit": Entry((), "int32", "", 0.0, 9.0, "class of the digit"),
-        }
+        return self.config.entries
 
     def size(self, split: str) -> int:
         return len(self.rows[split]["digit"])

@@ -48,7 +48,7 @@ TEXTS = {
     "shadow_length": "length of the shadow on the ground, at least 3",
     "shadow_position": "x of the shadow's middle on a canvas of 0..20",
 }
-CITATION = """@inproceedings{yang2021causalvae, 
+CITATION = """@inproceedings{yang2021causalvae,
   title={{CausalVAE}: Disentangled Representation Learning via Neural Structural Causal Models},
   author={Yang, Mengyue and Liu, Furui and Chen, Zhitang and Shen, Xinwei and Hao, Jianye and Wang, Jun}, booktitle={CVPR}, year={2021}}"""
 
@@ -64,6 +64,13 @@ class PendulumConfig:
     image_size: int = dataclasses.field(default=32, metadata={"min": 8})
     seed: int = dataclasses.field(default=0, metadata={"min": 0})
     label_fraction: float = dataclasses.field(default=1.0, metadata={"min": 0.0, "max": 1.0})
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The image and the four factors, with units and the ranges that the simulator covers."""
+        size = self.image_size
+        factors = {name: Entry((), "float32", UNITS[name], *RANGES[name], TEXTS[name]) for name in FACTORS}
+        return {"image": Entry((size, size, 3), "float32", "", 0.0, 1.0, "RGB image"), **factors}
 
     def make(self) -> Pendulum:
         """The source, its scenes in memory (3 kB a scene at 32 pixels); the first call builds the set (data/storage.py).
@@ -176,10 +183,7 @@ class Pendulum:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """The image and the four factors, with units and the ranges that the simulator covers."""
-        size = self.config.image_size
-        factors = {name: Entry((), "float32", UNITS[name], *RANGES[name], TEXTS[name]) for name in FACTORS}
-        return {"image": Entry((size, size, 3), "float32", "", 0.0, 1.0, "RGB image"), **factors}
+        return self.config.entries
 
     def size(self, split: str) -> int:
         return len(self.rows[split]["angle"])

@@ -76,6 +76,9 @@ def load(recipe: Recipe, produce: Callable[[str, Fetch], Columns], root: str | N
             return _read(recipe, folder / place)
     refusals = []
     for folder in folders(root):
+        if not _writable(folder):
+            refusals.append(f"{folder} (marked read-only)")
+            continue
         try:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             lock = (folder / place.parent / f"{recipe.version}.lock").open("w")
@@ -88,6 +91,12 @@ def load(recipe: Recipe, produce: Callable[[str, Fetch], Columns], root: str | N
                 _build(recipe, produce, folder, folder / place)
         return _read(recipe, folder / place)
     raise DataError(f"{recipe.name}: cannot write {', '.join(refusals)}; set data.root or CAUSAL_GEN_DATA to a folder that can be written")
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the mode bits let anybody write. Asked before trying, since the administrator's attempt would succeed where they do not."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    return not there.exists() or bool(there.stat().st_mode & 0o222)
 
 
 def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:

@@ -86,6 +86,20 @@ def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path, monkeypatch):
         storage.load(RECIPE, produce, None)
 
 
+def test_a_folder_marked_read_only_is_left_alone_even_by_the_administrator(tmp_path, monkeypatch):
+    """Tests often run as root, for whom writing there would succeed."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o555)
+    monkeypatch.setenv("CAUSAL_GEN_DATA", str(data))
+    storage.load(RECIPE, produce, None)
+    assert list(data.iterdir()) == []
+    assert place(tmp_path / "cache" / "causal_gen" / "datasets").is_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data / "below"))
+    with pytest.raises(DataError, match="marked read-only"):
+        storage.load(RECIPE, produce, None)
+    assert list(data.iterdir()) == []
+
+
 def test_an_interrupted_build_is_built_again(tmp_path, capsys):
     def interrupted(split, fetch):
         if split == "test":
