@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ def build(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """
     tree = config.to_dict() if isinstance(config, ConfigDict) else copy.deepcopy(dict(config))
     parts, stats = _convert(tree)
-    source = _make_source(parts["data"])
+    source = parts["data"].make()
     if stats is None:
         stats = json.loads(json.dumps(source.stats()))  # as a restored run will read it
     return _assemble(tree, parts, stats, source)
@@ -214,10 +214,6 @@ def _with_homes(problems: list[str], tree: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _make_source(config: Any) -> Source:
-    return config.make()
-
-
 def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, Any], source: Source) -> Experiment:
     complete = {section: schema.to_tree(part) for section, part in parts.items()}
     for section in NAMED:
@@ -237,10 +233,8 @@ def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, A
 class _Deferred:
     """A source that is opened when it is first touched, so that a run restores where its dataset is gone."""
 
-    def __init__(self, make: Callable[[], Source], entries: Mapping[str, Any] | None):
-        self._make = make
-        if entries is not None:
-            self.entries = entries
+    def __init__(self, config: Any):
+        self._make, self.entries = config.make, config.entries
 
     @functools.cached_property
     def _source(self) -> Source:
@@ -292,8 +286,7 @@ def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> E
     """The experiment of a workdir, from its `config.json` alone; the data is opened when it is first touched."""
     tree = override(stored_config(workdir), overrides or {})
     parts, stats = _convert(tree)
-    data = parts["data"]
-    source: Any = _Deferred(functools.partial(_make_source, data), getattr(data, "entries", None))
+    source: Any = _Deferred(parts["data"])
     return _assemble(tree, parts, source.stats() if stats is None else stats, source)
 
 

@@ -44,7 +44,7 @@ def load(text: str | None, run: Any, num: int) -> Evidence:
     rows = re.fullmatch(r"(\w+):(\d+):(\d+)", text)
     if rows:
         return _rows(text, run.data, rows[1], int(rows[2]), int(rows[3]))
-    path, entries = Path(text), run.model.entries if hasattr(run.model, "entries") else run.data.entries
+    path, entries = Path(text), run.data.entries
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
         if not files:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # before jax is imported: what one device computes differs in the last bits from what one of eight computes
@@ -18,7 +19,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("causal_gen", "beartype.beartype")
+install_import_hook("causal_gen", "runtime_types.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # compiled programs are kept between runs of the suite, which is most of its time
@@ -41,6 +42,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     keep = [item for item in items if not any(item.get_closest_marker(name) for name in ("slow", "data"))]
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Datasets that tests build go to a folder of the session, never to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests marked `data` see the user's data folder."""
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.delenv("CAUSAL_GEN_DATA", raising=False)
 
 
 @pytest.fixture

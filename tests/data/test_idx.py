@@ -39,6 +39,7 @@ GOOD = encode(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (b"\x89PNG" + GOOD, "does not start like an idx file of bytes (found 89504e47)"),
         (b"\0\0\x0d\x03" + GOOD[4:], "does not start like an idx file of bytes"),
     ],
+    ids=["cut", "cut header", "long", "cut gzip", "empty", "png", "not bytes"],  # gzip's time stamp would differ between xdist's workers
 )
 def test_bad_files_are_named_in_one_line(tmp_path, data, message):
     path = tmp_path / "digits-idx3-ubyte"

@@ -23,7 +23,7 @@ def get_config(arg=""):
             "encoder": {"widths": (8, 8), "hidden": 0, "groups": 4},
             "unet": {"channels": 8, "multipliers": (1, 1), "groups": 4, "middle_attention": False},
             "mechanism_widths": (8,),
-            "process": {"timesteps": 20},
+            "process": {"timesteps": 50},
         },
         "sampling": {"steps": 2},
         "train": {"steps": 2, "batch_size": 8},
@@ -80,5 +80,6 @@ def toy(tmp_path_factory) -> Path:
 def trained(tmp_path_factory, toy) -> Path:
     """A workdir with two steps of training in it; not to be written to."""
     workdir = tmp_path_factory.mktemp("runs") / "toy"
-    assert cli.main(importlib.import_module("experiments.train").COMMAND, [f"--config={toy}", f"--workdir={workdir}"]) == 0
+    code = cli.main(importlib.import_module("experiments.train").COMMAND, [f"--config={toy}", f"--workdir={workdir}"])
+    assert code == 0, "the toy run did not train; stderr says why"
     return workdir

@@ -36,7 +36,10 @@ def test_a_range_of_one_value_keeps_its_axis():
 
 
 def test_values_outside_of_the_data_are_warned_about_with_unit_and_range():
-    entries = {"angle": types.SimpleNamespace(low=-36.0, high=38.7, unit="degree"), "light": types.SimpleNamespace(low=None, high=90.0, unit="")}
+    entries = {
+        "angle": types.SimpleNamespace(low=-36.0, high=38.7, unit="degree"),
+        "light": types.SimpleNamespace(low=None, high=90.0, unit=""),
+    }
     lines = questions.parse(["angle=-40:40:3", "light=91"], [], FACTORS).warnings(entries)
     assert "angle=-40, 40" in lines[0] and "-36..38.7 degree" in lines[0] and "-inf..90" in lines[1]
     assert not questions.parse(["angle=38.7"], ["light=500"], FACTORS).warnings(entries)
