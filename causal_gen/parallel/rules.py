@@ -1,9 +1,9 @@
 """Which axis of which leaf is split over which mesh axis, in one file.
 
 By default the largest axis that fsdp divides is split over fsdp. Overrides, first match first, place the other axes:
-`(regex on the path, one mesh axis or None per axis of the leaf)`; fsdp then takes the largest axis that is left. Leaves of fewer than
-SMALL entries are whole on every device: gathering them costs more than it saves. A rule of the wrong rank, an unknown axis, a size that does
-not divide, and a large leaf without an axis to split are errors, so that no leaf is replicated in silence.
+`(regex on the path, one mesh axis or None per axis of the leaf)`; fsdp then takes the largest axis that is left. Leaves of
+fewer than SMALL entries are whole on every device: gathering them costs more than it saves. A rule of the wrong rank, an unknown
+axis, a size that does not divide, and a large leaf without an axis to split are errors, so that no leaf is replicated in silence.
 """
 
 from __future__ import annotations

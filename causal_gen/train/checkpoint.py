@@ -1,16 +1,21 @@
 """Checkpoints: the only place that knows Orbax.
 
-A checkpoint is one atomic folder with the items `params`, `ema` (if kept), `rest` (optimiser and step), `meta` (JSON: the config with its graph and
-normalisation, seconds trained) and `hashes` (JSON: one number a leaf). Orbax restores a flipped bit without a word, casts dtypes in silence, and prints
-thousands of lines for a shape that differs; so shapes and dtypes are compared before anything is read, and hashes after.
+A checkpoint is one atomic folder with the items `params`, `ema` (if kept), `rest` (optimiser and step), `meta` (JSON: the config
+with its normalisation, the graph, seconds trained) and `hashes` (JSON: one number a leaf). Orbax restores a flipped bit without a word,
+casts dtypes in silence, and prints thousands of lines for a shape that differs; so shapes and dtypes are compared before anything is
+read, and hashes after.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import logging
 import math
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +44,8 @@ class CheckpointConfig:
 def hash_leaf(x: Array) -> Array:
     """u32 [2]: position-dependent sums of the bits of x, the same for every sharding (integer sums do not round).
 
-    Every entry is mixed with its index by a bijection of 32 bits, so a change of one entry always changes the first sum. For accidents, not attackers.
+    Every entry is mixed with its index by a bijection of 32 bits, so a change of one entry always changes the first sum. A check
+    for accidents, not attackers.
     """
     if x.dtype == jnp.bool_:
         x = x.astype(jnp.uint8)
@@ -74,7 +80,34 @@ def _items(state: State) -> dict[str, PyTree]:
 
 def _line(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text if len(text) <= 200 else text[:197] + "..."
+    text = text.split(" See full TensorStore details")[0].split(" [tensorstore_spec=")[0]
+    return text if len(text) <= 240 else f"{text[:120]} ... {text[-110:]}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """While open, what Orbax's threads and TensorStore's callbacks print of a failure stays unprinted: it is raised here, in one line.
+
+    One failed write otherwise shows hundreds of lines of traceback. Other loggers and other exceptions are not touched.
+    """
+    logger, hook, left_over = logging.getLogger("absl"), sys.excepthook, sys.unraisablehook
+    level = logger.level
+
+    def filtered(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            hook(kind, error, trace)
+
+    def forgotten(about: Any) -> None:
+        if not isinstance(about.object, types.CoroutineType):  # the other reads of a restore that failed
+            left_over(about)
+
+    logger.setLevel(logging.CRITICAL)
+    sys.excepthook, sys.unraisablehook = filtered, forgotten
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sys.excepthook, sys.unraisablehook = hook, left_over
 
 
 class Checkpoints:
@@ -83,6 +116,7 @@ class Checkpoints:
     def __init__(self, folder: str | Path, config: CheckpointConfig | None = None, *, read_only: bool = False):
         config = config or CheckpointConfig()
         self.folder = Path(folder).absolute()
+        self._writing: int | None = None
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"no checkpoints in {self.folder}: train first, or give another workdir")
         policies = ocp.checkpoint_managers
@@ -91,20 +125,23 @@ class Checkpoints:
             policies.BestN(n=config.keep_best, get_metric_fn=_loss_of, reverse=True, keep_checkpoints_without_metrics=False),
         ]
         # best_fn AND a policy: with max_to_keep Orbax deletes the newest, and without best_fn it stores no metrics to find the best by
+        self._scope = contextlib.ExitStack()
+        self._scope.enter_context(_quiet())
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
             read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
             cleanup_tmp_directories=not read_only,
             best_fn=_loss_of,
             best_mode="min",
             preservation_policy=policies.AnyPreservationPolicy(keep[: 1 + (config.keep_best > 0)]),
         )
-        logging.getLogger("absl").setLevel(logging.ERROR)
         try:
             # named handlers, since a manager that has not saved yet cannot otherwise describe what lies on disk
             handlers = {**{name: ocp.PyTreeCheckpointHandler() for name in ARRAYS}, **{name: ocp.JsonCheckpointHandler() for name in TEXTS}}
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except OSError as error:
+            self._scope.close()
             raise CheckpointError(f"cannot write {self.folder} ({_line(error)}): give a --workdir that can be written") from error
 
     def steps(self) -> list[int]:
@@ -126,32 +163,39 @@ class Checkpoints:
         items = _items(state)
         saved = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
         args = ocp.args.Composite(**saved, meta=ocp.args.JsonSave(dict(meta)), hashes=ocp.args.JsonSave(hashes(items)))
+        self.wait()  # so that an error of the save before is told of that one
+        self._writing = step
         try:
             return bool(self._manager.save(step, args=args, metrics=None if loss is None else {"loss": float(loss)}))
         except Exception as error:
-            raise self._unwritten(step, error) from error
+            raise self._unwritten(error) from error
 
     def wait(self) -> None:
         """Until everything is on disk."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._unwritten(None, error) from error
+            raise self._unwritten(error) from error
 
-    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
-        which = "a checkpoint" if step is None else f"checkpoint {step}"
+    def _unwritten(self, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"cannot write {which} to {self.folder} ({_line(error)}): free space or rights there and run again; earlier checkpoints are untouched"
+            f"cannot write checkpoint {self._writing} to {self.folder} ({_line(error)}): free space or rights there and run again; "
+            "earlier checkpoints are untouched"
         )
 
     def close(self) -> None:
-        self._manager.close()
+        with self._scope:
+            self._manager.close()
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            self.close()
+        except Exception as error:  # a write in the background that failed must not hide the error that ended the run
+            if kind is None:
+                raise self._unwritten(error) from error
 
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON that travels with a checkpoint."""
@@ -193,7 +237,9 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, wanted: dict[str, PyTree]) -> None:
         try:
-            stored = {name: self._manager.item_metadata(step)[name] for name in wanted}
+            # item by item: the manager's own item_metadata opens every array of every item, wanted or not
+            present = {name: self.folder / str(step) / name for name in wanted}
+            stored = {name: ocp.PyTreeCheckpointHandler().metadata(path) if path.is_dir() else {} for name, path in present.items()}
             trees = {name: _described(getattr(value, "tree", value)) for name, value in stored.items()}
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
@@ -207,16 +253,18 @@ class Checkpoints:
                 here, there = expected.get(path, "nothing"), trees[name].get(path, "nothing")
                 if here != there:
                     raise CheckpointError(
-                        f"checkpoint {step} in {self.folder} is of another model: {name}/{path} is {there} there and {here} in this config; "
+                        f"checkpoint {step} in {self.folder} is of another model: {name}/{path} is {there} there, {here} in this config; "
                         "restore the config it was trained with, or use a new workdir"
                     )
 
     def _read(self, step: int, args: dict[str, Any]) -> dict[str, Any]:
         try:
             read = self._manager.restore(step, args=ocp.args.Composite(**args))
+            return {name: read[name] for name in args}
         except Exception as error:
-            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
-        return {name: read[name] for name in args}
+            reason = _line(error)
+        gc.collect()  # the failed read leaves coroutines behind, which would complain on their own after _quiet has ended
+        raise CheckpointError(f"checkpoint {step} cannot be read ({reason}){self._way_out(step)}")
 
     def _way_out(self, step: int) -> str:
         older = [other for other in self.steps() if other < step]
@@ -241,8 +289,8 @@ def _described(tree: PyTree) -> dict[str, str]:
 def load_params(workdir: str | Path, abstract: Params, step: int | str | None = None) -> tuple[Params, int]:
     """Parameters of a workdir to sample from (averaged where trained so) and their step: the latest, "best", or a number.
 
-    `abstract` is the tree of shapes, as from eval_shape(model.init, key); leaves without a sharding go whole to the first device. Reads only
-    that item of the checkpoint, changes nothing in the workdir. Raises CheckpointError.
+    `abstract` is the tree of shapes, as from eval_shape(model.init, key); leaves without a sharding go whole to the first device.
+    Reads only that item of the checkpoint and changes nothing in the workdir. Raises CheckpointError.
     """
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), abstract)

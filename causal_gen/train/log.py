@@ -20,8 +20,8 @@ from causal_gen.types import WorkdirError
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
-    """Log every `every` steps (means since the last line), held-out loss every `eval_every` (0: only with checkpoints) over `eval_batches` batches,
-    pictures every `pictures_every` (0: none)."""
+    """A line every `every` steps (means since the last one); the held-out loss every `eval_every` (0: only with checkpoints), over
+    `eval_batches` batches; pictures every `pictures_every` (0: none)."""
 
     every: int = dataclasses.field(default=50, metadata={"min": 1})
     pictures_every: int = dataclasses.field(default=0, metadata={"min": 0})

@@ -1,7 +1,8 @@
 """Training, as an order of things.
 
-`fit` prepares (mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look at the numbers
-of the step before. The host never waits for a step that it has just dispatched, except where something is due: held-out loss, checkpoint, pictures.
+`fit` prepares (mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look
+at the numbers of the step before. The host never waits for a step that it has just dispatched, except where something is due:
+held-out loss, checkpoint, pictures.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from causal_gen.data.base import Source
 from causal_gen.models.base import Model
 from causal_gen.parallel import compile as compiling
 from causal_gen.parallel import rules
-from causal_gen.parallel.mesh import MeshConfig, batch_shards, batch_sharding, check_batch_size, make_mesh, put_batch, replicated
+from causal_gen.parallel.mesh import MeshConfig, batch_sharding, batch_shards, check_batch_size, make_mesh, put_batch, replicated
 from causal_gen.train import guard, meter
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
-from causal_gen.train.log import Logger, LogConfig, format_table, write_json
+from causal_gen.train.log import LogConfig, Logger, format_table, write_json
 from causal_gen.train.state import Run, State, TrainConfig
 
 Pictures = Callable[[Any, int], Mapping[str, np.ndarray]]
@@ -45,8 +46,9 @@ def fit(
 ) -> Run:
     """Train, or go on where `workdir` left off; returns a Run, `interrupted` if SIGINT or SIGTERM ended it after saving.
 
-    `config` is the complete JSON-able config, written to the workdir and into every checkpoint. Raises UserErrors of one line: WorkdirError for
-    a workdir of another run, ConfigError for a mesh or batch that does not fit, CheckpointError, NonFiniteError (nothing of that step is saved).
+    `config` is the complete JSON-able config, written to the workdir and into every checkpoint. `pictures(params, step)` gives
+    {name: u8 [h, w, 3]}. Raises UserErrors of one line: WorkdirError for a workdir of another run, ConfigError for a mesh or batch that
+    does not fit, CheckpointError, and NonFiniteError (nothing of that step is saved).
     """
     workdir = Path(workdir)
     guard.check_workdir(workdir, config)
@@ -130,8 +132,8 @@ class Engine:
         start = time.perf_counter()
         placed = jax.tree.map(lambda x: x.sharding, self.abstract)
         jitted = compiling.compile_step(steps.make_step(self.model, self.train), self.mesh, placed, self.mode, self.model.batch_coupled)
-        lowered = jitted.lower(state, self.batch(int(state.step)))
-        self.step, self.flops = lowered.compile(), meter.step_flops(lowered)
+        traced = jitted.trace(state, self.batch(int(state.step)))
+        self.step, self.flops = traced.lower().compile(), meter.count_flops(traced.jaxpr.jaxpr)
         self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         self.score = jax.jit(
             steps.make_heldout(self.model, self.train),

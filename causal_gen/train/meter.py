@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,26 +15,64 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-# Dense bfloat16 peak of a chip in FLOP/s, from the makers' data sheets; matched as the longest beginning of the device kind.
+# Dense 16-bit peak of a device in FLOP/s, from the makers' data sheets; the longest name that begins the device kind counts.
 PEAKS = {
-    "TPU v2": 45e12, "TPU v3": 123e12, "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12, "TPU v5": 459e12,
-    "TPU v6 lite": 918e12, "TPU v6e": 918e12, "NVIDIA A100": 312e12, "NVIDIA H100 PCIe": 756e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12, "NVIDIA T4": 65e12, "Tesla T4": 65e12, "NVIDIA B200": 2250e12, "Tesla V100": 125e12,
-}  # fmt: skip
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "Tesla V100": 125e12,
+    "Tesla T4": 65e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,
+}
 
 
-def step_flops(lowered: Any) -> float | None:
-    """FLOPs of a whole step over all devices, as XLA counts them before partitioning; None where the backend does not say.
+def count_flops(jaxpr: Any) -> float:
+    """FLOPs of the matrix products and convolutions of a traced program, 2 per multiply-add, over all devices.
 
-    The body of a loop is counted once, so that with train.accumulate this is one microbatch's share.
+    Counted here since XLA's own cost analysis takes the body of a loop once, whatever its length. A while loop of unknown length counts
+    once, a conditional as its dearest branch; the zeros that a strided convolution's gradient inserts do not count.
     """
-    try:
-        cost = lowered.cost_analysis()
-    except Exception:  # a number for the progress bar is not worth a run
-        return None
-    cost = cost[0] if isinstance(cost, (list, tuple)) and cost else cost
-    flops = float(cost.get("flops", 0.0)) if cost else 0.0
-    return flops if flops > 0 else None
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            contracted = eqn.params["dimension_numbers"][0][0]
+            inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner
+        elif eqn.primitive.name == "conv_general_dilated":
+            numbers, kernel = eqn.params["dimension_numbers"], eqn.invars[1].aval.shape
+            taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[1:])  # input features of a group, and the window
+            total += 2.0 * math.prod(eqn.outvars[0].aval.shape) * taps / math.prod(eqn.params["lhs_dilation"])
+        elif eqn.primitive.name == "cond":
+            total += max(count_flops(branch.jaxpr) for branch in eqn.params["branches"])
+        else:
+            total += sum(count_flops(inner) for inner in _programs(eqn.params)) * _repeats(eqn)
+    return total
+
+
+def _programs(params: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters, closed ones opened."""
+    for value in params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                yield item
+
+
+def _repeats(eqn: Any) -> int:
+    if eqn.primitive.name == "scan":
+        return int(eqn.params["length"])
+    if eqn.primitive.name == "shard_map":  # its body is one device's share
+        return int(eqn.params["mesh"].size)
+    return 1
 
 
 def peak_flops(mesh: Mesh) -> float | None:

@@ -9,16 +9,17 @@ from typing import Any
 import jax
 
 from causal_gen.nn.precision import Policy
-from causal_gen.types import Array, Params, PyTree, UserError
+from causal_gen.types import Params, PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How a model is trained. `steps` count updates; a batch of `batch_size` examples is cut into `accumulate` microbatches.
 
-    The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more. Gradients
-    are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average. `time_limit` in seconds, over all resumes of a
-    run, stops it early without changing the schedule. `precision` and `remat` are handed to the model.
+    The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more.
+    Gradients are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average. `time_limit` in seconds
+    (compilation included, over all resumes of a run) stops it early without changing the schedule. `precision` and `remat` are
+    handed to the model.
     """
 
     steps: int = dataclasses.field(default=1000, metadata={"min": 1})
@@ -51,7 +52,7 @@ class State:
     params: Params
     ema: Params
     opt: PyTree
-    step: Array
+    step: Any  # an array, or in abstract states a ShapeDtypeStruct or a sharding, like every other leaf
 
     @property
     def best_params(self) -> Params:

@@ -1,7 +1,8 @@
 """One training step and the held-out loss, as pure functions.
 
-step(state, batch) -> (state, metrics) draws its key as fold_in(base, state.step), so that no generator is carried or saved. The loss is per example;
-the mean over the batch is taken here. Metrics are the mean loss, the mean of every term of Aux, `grad_norm` (before clipping) and `lr`.
+step(state, batch) -> (state, metrics) draws its key as fold_in(base, state.step), so that no generator is carried or saved. The loss
+is per example; the mean over the batch is taken here. Metrics are the mean loss, the mean of every term of Aux, `grad_norm` (before
+clipping) and `lr`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def make_init(model: Model, train: TrainConfig) -> Callable[[], State]:
 
     def init() -> State:
         params = model.init(keys(train.seed)[0])
+        optim.assign_groups(model.groups(), optim.split_state(params)[0])  # every leaf is in a group, or a ConfigError says which not
         # the copy keeps the two trees in separate buffers, so that donating the state never gives one buffer away twice
         ema = None if train.ema_decay is None else jax.tree.map(jnp.copy, params)
         return State(params=params, ema=ema, opt=tx.init(optim.split_state(params)[0]), step=jnp.zeros([], jnp.int32))

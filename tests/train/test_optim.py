@@ -1,0 +1,86 @@
+"""Schedule, groups, average: against closed forms."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from causal_gen.models.base import Group
+from causal_gen.train import optim
+from causal_gen.train.state import TrainConfig
+from causal_gen.types import ConfigError
+
+PARAMS = {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((2,))}, "b": {"kernel": jnp.ones((2, 2))}}
+GRADS = jax.tree.map(lambda x: 0.3 * x, PARAMS)
+PLAIN = TrainConfig(steps=100, learning_rate=0.1, schedule="constant", clip_norm=None)
+
+
+def moved(train, groups, grads=GRADS, steps=1):
+    """Change of the parameters after `steps` equal gradients."""
+    tx = optim.optimizer(train, groups)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(steps):
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return jax.tree.map(lambda new, old: np.asarray(new - old), params, PARAMS)
+
+
+def test_the_rate_rises_linearly_then_falls_as_a_half_cosine_to_zero():
+    rate = optim.learning_rate(TrainConfig(steps=110, warmup_steps=10, learning_rate=2.0))
+    values = np.array([float(rate(jnp.int32(t))) for t in range(111)])
+    np.testing.assert_allclose(values[:10], 2.0 * np.arange(1, 11) / 10, rtol=1e-6)
+    np.testing.assert_allclose(values[60], 1.0, rtol=1e-5)  # half way down
+    np.testing.assert_allclose(values[110], 0.0, atol=1e-6)
+    assert np.all(np.diff(values[10:]) <= 0)
+    flat = optim.learning_rate(TrainConfig(steps=110, warmup_steps=10, learning_rate=2.0, schedule="constant"))
+    assert float(flat(jnp.int32(109))) == 2.0
+
+
+def test_the_first_adam_update_is_the_rate_times_the_sign():
+    np.testing.assert_allclose(moved(PLAIN, {".*": Group()})["a"]["kernel"], -0.1, rtol=1e-5)
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_vectors():
+    train = TrainConfig(steps=100, learning_rate=0.1, schedule="constant", weight_decay=0.5, clip_norm=None)
+    change = moved(train, {".*": Group()}, grads=jax.tree.map(jnp.zeros_like, GRADS))
+    np.testing.assert_allclose(change["a"]["kernel"], -0.05, rtol=1e-5)
+    assert not change["a"]["bias"].any()
+
+
+def test_groups_scale_turn_and_freeze_and_the_first_match_wins():
+    groups = {"a/bias": Group(scale=0.5), "^a": Group(sign=-1), ".*": Group(frozen=True)}
+    change = moved(PLAIN, groups)
+    np.testing.assert_allclose(change["a"]["bias"], -0.05, rtol=1e-5)
+    np.testing.assert_allclose(change["a"]["kernel"], +0.1, rtol=1e-5)
+    assert not change["b"]["kernel"].any()
+
+
+def test_every_k_moves_on_updates_0_and_k_and_rests_between():
+    groups = {"^a": Group(every=3), ".*": Group()}
+    paths = [moved(PLAIN, groups, steps=n)["a"]["kernel"][0, 0] for n in (1, 2, 3, 4)]
+    assert paths[0] == paths[1] == paths[2] != paths[3]
+    # its second update is that of an optimiser which has seen two gradients, not four
+    np.testing.assert_allclose(paths[3], moved(PLAIN, {".*": Group()}, steps=2)["a"]["kernel"][0, 0], rtol=1e-6)
+
+
+def test_frozen_gradients_do_not_count_in_the_norm_that_is_clipped():
+    groups = {"^a": Group(frozen=True), ".*": Group()}
+    left = optim.zero_frozen(groups, GRADS)
+    assert float(optax.tree.norm(left)) == pytest.approx(0.6)
+    assert float(optax.tree.norm(optim.zero_frozen({".*": Group()}, GRADS))) == pytest.approx(0.3 * np.sqrt(10))
+
+
+def test_a_leaf_of_no_group_is_named():
+    with pytest.raises(ConfigError, match="b/kernel"):
+        optim.assign_groups({"^a": Group()}, PARAMS)
+
+
+def test_the_average_warms_up_and_copies_the_state():
+    ema, new = {"w": jnp.zeros(3), "state": {"n": jnp.zeros(2)}}, {"w": jnp.ones(3), "state": {"n": jnp.ones(2)}}
+    for t, d in ((0, 0.1), (8, 0.5), (10**6, 0.99)):
+        out = optim.average(0.99, jnp.int32(t), ema, new)
+        np.testing.assert_allclose(out["w"], 1 - d, rtol=1e-5)
+        np.testing.assert_array_equal(out["state"]["n"], 1.0)
