@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def cache_folder() -> Path:
 
 def _load(path: Path, shapes: list[tuple[int, ...]]) -> list[np.ndarray] | None:
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as raw, np.load(raw) as file:
             leaves = [file[str(i)] for i in range(len(shapes))]
-    except (OSError, ValueError, KeyError, EOFError):  # not there, or cut short: fit it again
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or cut short: fit it again
         return None
     return leaves if [leaf.shape for leaf in leaves] == shapes else None
 

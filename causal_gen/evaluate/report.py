@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import shlex
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,8 @@ def _sliders(path: Path) -> dict[str, Any]:
     """Strips of pictures for the page, from evaluate/sliders.npz; nothing where it is missing or damaged."""
     out: dict[str, Any] = {"sliders": [], "truth": False, "shape": "1"}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: np.load leaves a damaged file open
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             rows = {name: file[name] for name in file.files}
         factual = rows["factual"]
         out["shape"] = f"{factual.shape[2]}/{factual.shape[1]}"
@@ -270,7 +272,7 @@ def _sliders(path: Path) -> dict[str, Any]:
                 {"factor": factor, "unit": str(rows[f"unit_{factor}"]), "shown": shown, "middle": len(shown) // 2, "scenes": scenes}
             )
             out["truth"] = out["truth"] or truth is not None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {"sliders": [], "truth": False, "shape": "1"}
     return out
 

@@ -1,0 +1,168 @@
+"""The page: well formed, self-contained, complete, and there even where parts of the run are missing or damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from causal_gen.evaluate import charts, pictures, report
+from causal_gen.structure.graph import Dag
+from causal_gen.types import WorkdirError
+
+EDGES = [["angle", "shadow"], ["light", "shadow"]]
+VOID = {"meta", "input", "img", "br", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest and collects what a browser would load."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.stack: list[str] = []
+        self.loads: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.loads += [named[key] for key in ("src", "href", "data", "srcset") if named.get(key)]
+        self.loads += re.findall(r"url\(([^)]*)\)", named.get("style") or "")
+        assert tag not in {"iframe", "object", "embed", "base"}
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.stack and self.stack[-1] in ("style", "script"):
+            assert "http" not in data and "@import" not in data and "fetch(" not in data
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+    """A bare run: only its config."""
+    config = {"data": {"name": "pendulum"}, "model": {"name": "diffusion_ae", "graph": EDGES}, "train": {"steps": 200, "seed": 3}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def fill(workdir: Path) -> None:
+    """Everything else that a run leaves behind, made up."""
+    rng = np.random.default_rng(0)
+    rows = [{"step": step, "loss": 100 / step, "examples_per_s": 10.0} for step in range(10, 210, 10)]
+    rows[9]["eval_loss"] = rows[19]["eval_loss"] = 0.7
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 210, "lo')
+    argv = ["experiments/train.py", "--config=configs/x/y.py:tiny", "--workdir=runs/a b"]
+    (workdir / "metadata.json").write_text(json.dumps({"argv": argv, "resumed_from": 100, "versions": {"jax": "1"}}))
+    image = rng.random((2, 8, 8, 3)).astype(np.float32)
+    pictures.grid({"factual": image, "counterfactual": image, "truth": image[::-1]}, workdir / "counterfactual" / "grid.png")
+    pictures.grid({"factual": image}, workdir / "samples" / "counterfactuals_00000100.png")
+    pictures.grid({"factual": image}, workdir / "samples" / "counterfactuals_00000200.png")
+    shots = rng.integers(0, 255, (2, 3, 8, 8, 3)).astype(np.uint8)
+    (workdir / "evaluate").mkdir()
+    np.savez(
+        workdir / "evaluate" / "sliders.npz", factors=np.array(["angle"]), factual=shots[:, 0], reconstruction=shots[:, 0],
+        values_angle=np.array([-30.0, 0.0, 30.0]), unit_angle=np.array("degree"), counterfactual_angle=shots, truth_angle=shots,
+    )  # fmt: skip
+    found = {"low": -30.0, "high": 30.0, "mae": 0.02, "copy": 0.04, "not_propagated": 0.01, "reversibility": None}
+    metrics = {"step": 200, "scenes": 5, "seed": 0, "composition": {"mae": {"1": 0.001, "10": 0.01}}, "do": {"angle": found}}
+    (workdir / "evaluate" / "metrics.json").write_text(json.dumps(metrics))
+
+
+def page(workdir: Path) -> tuple[Page, str]:
+    path = report.write(workdir)
+    assert path == workdir / "report.html"
+    text = path.read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_a_full_page_is_well_formed_and_loads_nothing(workdir):
+    fill(workdir)
+    parsed, text = page(workdir)
+    assert parsed.loads and all(load.startswith("data:image/png;base64,") for load in parsed.loads)
+    assert "//" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]*", "", text).replace("<!-- -->", "")
+    said = " ".join(" ".join(parsed.texts).split())
+    for words in ("do(angle", "of the fitted model", "not propagated", "no better than a baseline", "10 null interventions", "held out"):
+        assert words in said, words
+    assert "python -m experiments.train --config=configs/x/y.py:tiny '--workdir=runs/a b'" in said
+    assert "counterfactuals_00000200" in said and "counterfactuals_00000100" not in said  # the latest of a series
+    assert "Not evaluated yet" not in said and 'max="2"' in text
+
+
+def test_a_bare_workdir_gets_a_page_that_says_what_is_missing(workdir):
+    parsed, _ = page(workdir)
+    said = " ".join(parsed.texts)
+    assert "Not evaluated yet" in said and f"python -m experiments.evaluate --workdir={workdir}" in said
+    assert "No curves" in said and "No pictures" in said and "No slider pictures" in said
+
+
+def test_damaged_parts_are_treated_as_missing(workdir):
+    fill(workdir)
+    (workdir / "evaluate" / "sliders.npz").write_bytes(b"PK\x03\x04 cut short")
+    (workdir / "evaluate" / "metrics.json").write_text('{"step": 2')
+    (workdir / "metadata.json").write_text("[]")
+    (workdir / "samples" / "broken_1.png").write_bytes(b"not a picture")
+    parsed, _ = page(workdir)
+    said = " ".join(parsed.texts)
+    assert "Not evaluated yet" in said and "No slider pictures" in said and "broken" not in said
+
+
+def test_names_from_the_config_cannot_inject_markup(workdir):
+    evil = "<script>alert(1)</script>"
+    config = {"data": {"name": evil}, "model": {"name": evil, "graph": [[evil, "b"]]}}
+    (workdir / "config.json").write_text(json.dumps(config))
+    _, text = page(workdir)
+    assert evil not in text and "&lt;script&gt;alert" in text
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]"])
+def test_a_folder_that_is_no_workdir_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(WorkdirError, match="not a workdir") as error:
+        report.write(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_half_a_line_is_left_out_and_repeated_steps_are_marked(workdir):
+    (workdir / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 2, "loss": 1.0}\n[]\n{"step": 3, "lo'
+    )
+    lines = report.read_lines(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 2]
+    _, text = page(workdir)
+    assert 'class="mark"' in text
+
+
+def test_curves_go_where_the_numbers_say():
+    """A falling series falls on the page (y grows downwards), infinities are left out, all points lie in the frame."""
+    svg = charts.curves({"loss": [(0, 4.0), (1, 2.0), (2, float("nan")), (3, 1.0)]}, log=True)
+    path = re.search(r'class="line0" d="(M[^"]*L[^"]*)"', svg)
+    assert path
+    points = [tuple(map(float, pair.split())) for pair in re.split("[ML]", path[1])[1:]]
+    assert len(points) == 3 and points[0][1] < points[1][1] < points[2][1]
+    assert points[1][1] - points[0][1] == pytest.approx(points[2][1] - points[1][1], abs=0.2)  # halving twice, on a log axis
+    assert all(0 < x < charts.WIDTH and 0 < y < charts.HEIGHT for x, y in points)
+    assert charts.curves({"loss": []}) == ""
+
+
+def test_graph_shows_every_node_and_edge_with_causes_above_effects():
+    dag = Dag.from_edges([("a", "b"), ("b", "c"), ("a", "c")])
+    svg = charts.graph(dag)
+    assert svg.count('class="edge"') == 4  # three edges and the one to the image
+    heights = {name: float(y) for y, name in re.findall(r'class="label" x="[\d.]+" y="([\d.]+)" text-anchor="middle">(\w+)<', svg)}
+    assert heights["a"] < heights["b"] < heights["c"] < heights["image"]
