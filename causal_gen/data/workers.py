@@ -31,8 +31,11 @@ def set_thickness(
         return morphology.set_thickness(digits, thickness)
     starts = range(0, len(digits), JOB)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) as pool:
-        parts = pool.map(lambda start: _job(digits[start : start + JOB], thickness[start : start + JOB]), starts)
-        return np.concatenate(list(progress(parts, len(starts), f"{text}, {JOB} digits a job")))
+        jobs = [pool.submit(_job, digits[start : start + JOB], thickness[start : start + JOB]) for start in starts]
+        try:
+            return np.concatenate([job.result() for job in progress(jobs, len(jobs), f"{text}, {JOB} digits a job")])
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C or an error the queued jobs would otherwise still run
 
 
 def _job(digits: np.ndarray, thickness: np.ndarray) -> np.ndarray:

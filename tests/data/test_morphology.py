@@ -102,6 +102,22 @@ def test_worker_processes_do_what_one_process_does(strokes, monkeypatch):
     np.testing.assert_array_equal(workers.set_thickness(strokes, target), morphology.set_thickness(strokes, target))
 
 
+def test_after_an_error_queued_jobs_do_not_run(strokes, monkeypatch):
+    """Ctrl-C during a long build must not wait for the rest of it."""
+    started = []
+
+    def interrupted(part, target):
+        started.append(len(part))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "JOB", 1)
+    monkeypatch.setattr(workers, "_job", interrupted)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: {0})
+    with pytest.raises(KeyboardInterrupt):
+        workers.set_thickness(np.concatenate([strokes] * 50), np.ones(2000, np.float32))
+    assert len(started) < 2000
+
+
 def test_a_failing_worker_says_why(monkeypatch):
     monkeypatch.setattr(workers, "PROGRAM", "raise SystemExit('no room')")
     with pytest.raises(RuntimeError, match="no room"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from causal_gen.data import morphology
+from causal_gen.data import idx, morphology
 from causal_gen.data.morphomnist import MorphoMNISTConfig, attributes, intensity_of, noise_of
 from causal_gen.scm.intervention import do, shift
 from causal_gen.types import DataError
@@ -24,7 +25,7 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
+def fresh_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CAUSAL_GEN_DATA", raising=False)
 
@@ -121,7 +122,7 @@ def test_withheld_labels_are_zero(source):
 
 
 @pytest.mark.parametrize("sub", ["", "mnist"])
-def test_idx_files_are_found_and_a_smaller_set_begins_a_larger_one(tmp_path, own_cache, sub):
+def test_idx_files_are_found_and_a_smaller_set_begins_a_larger_one(tmp_path, fresh_cache, sub):
     write_mnist(tmp_path / "raw" / sub)
     larger, smaller = (MorphoMNISTConfig(root=str(tmp_path / "raw"), size=size, test_size=4).make() for size in (12, 6))
     assert larger.size("train") == 12 and larger.size("test") == 4 and larger.name == "morphomnist"
@@ -129,7 +130,7 @@ def test_idx_files_are_found_and_a_smaller_set_begins_a_larger_one(tmp_path, own
         np.testing.assert_array_equal(values, larger.rows["train"][name][:6])
 
 
-def test_other_digits_are_another_set(tmp_path, own_cache):
+def test_other_digits_are_another_set(tmp_path, fresh_cache):
     """The built set is found again by what the idx files hold, not by where they lie."""
     write_mnist(tmp_path / "one")
     write_mnist(tmp_path / "two", train=13)
@@ -144,7 +145,7 @@ def one_line(config: MorphoMNISTConfig) -> str:
     return str(raised.value)
 
 
-def test_missing_and_damaged_files_are_named_in_one_line(tmp_path, own_cache, monkeypatch):
+def test_missing_and_damaged_files_are_named_in_one_line(tmp_path, fresh_cache, monkeypatch):
     small = MorphoMNISTConfig(root=str(tmp_path / "raw"), size=6, test_size=4)
     assert "is not a folder; give the folder that holds train-images-idx3-ubyte" in one_line(small)
     (tmp_path / "raw").mkdir()
@@ -164,11 +165,13 @@ def test_missing_and_damaged_files_are_named_in_one_line(tmp_path, own_cache, mo
 
 
 @pytest.mark.data
-def test_real_digits_reach_their_targets(own_cache, monkeypatch, request):
+def test_real_digits_reach_their_targets(tmp_path):
     """300 MNIST digits: thickness to .02 pixel and intensity to .5 grey level on average."""
-    root = request.config.stash.get("data_root", None) or os.environ.get("CAUSAL_GEN_TEST_DATA")
-    if root is None:
-        pytest.skip("needs MNIST: set CAUSAL_GEN_TEST_DATA")
-    rows = MorphoMNISTConfig(root=root, size=300, test_size=10).make().rows["train"]
+    found = {split: idx.find(Path(os.environ.get("CAUSAL_GEN_DATA", ".")), split) for split in ("train", "test")}
+    if not all(found.values()):
+        pytest.skip("needs MNIST: set CAUSAL_GEN_DATA")
+    for path in sum(found.values(), ()):
+        (tmp_path / path.name).symlink_to(path.resolve())  # so that the set is built here and not beside the files
+    rows = MorphoMNISTConfig(root=str(tmp_path), size=300, test_size=10).make().rows["train"]
     assert np.abs(morphology.measure_thickness(rows["image"]) - rows["thickness"]).mean() <= 0.02
     assert np.abs(morphology.measure_intensity(rows["image"]) - rows["intensity"]).mean() <= 0.5

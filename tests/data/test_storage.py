@@ -37,7 +37,7 @@ def place(root):
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def fresh_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CAUSAL_GEN_DATA", raising=False)
     calls.clear()
@@ -111,7 +111,7 @@ def test_an_interrupted_build_is_built_again(tmp_path, capsys):
     np.testing.assert_array_equal(storage.load(RECIPE, produce, str(tmp_path))["test"]["value"], [0, 1, 4])
     # killed after TFDS had finished, before the checksums; and killed inside TFDS, which leaves its unfinished folder
     (place(tmp_path) / "checksums.json").unlink()
-    (place(tmp_path).parent / "1.0.0.incompleteABC123").mkdir()
+    (place(tmp_path).parent / "incomplete.ABC123_1.0.0").mkdir()
     capsys.readouterr()
     np.testing.assert_array_equal(storage.load(RECIPE, produce, str(tmp_path))["train"]["value"], [0, 1, 4, 9, 16])
     message = capsys.readouterr().err.strip()
