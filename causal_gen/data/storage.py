@@ -134,8 +134,11 @@ def _build(recipe: Recipe, produce: Callable[[str, Fetch], Columns], folder: Pat
         partial = place / f"{CHECKSUMS}.partial"
         partial.write_text(json.dumps(hashes, indent=1) + "\n")
         partial.rename(place / CHECKSUMS)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, RuntimeError) as error:
+        # array_record reports a full disk as a RuntimeError of its own wording
+        if isinstance(error, RuntimeError) and "writing" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).split(";")[0]
         raise DataError(f"{recipe.name}: cannot write {place} ({reason}); free space or set data.root to another folder") from None
 
 

@@ -154,6 +154,26 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_done(tmp_path, monkeypa
     np.testing.assert_array_equal(storage.load(RECIPE, produce, str(tmp_path))["test"]["value"], [0, 1, 4])
 
 
+def test_a_disk_that_fills_while_records_are_written_is_one_line(tmp_path):
+    """In a process whose files may not grow beyond 100 kB, which is what a full disk looks like to the record writer."""
+    program = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import numpy as np
+from causal_gen.data import storage
+from causal_gen.types import DataError
+recipe = storage.Recipe("noise", "n400", "1.0.0", "", "", {{"x": storage.Column((1000,), "uint8", "")}}, {{"train": 400}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    storage.load(recipe, lambda split, fetch: {{"x": np.random.default_rng(0).integers(0, 256, (400, 1000), np.uint8)}}, {str(tmp_path)!r})
+except DataError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("noise: cannot write ") and "free space or set data.root" in done.stdout and done.stdout.count("\n") == 1
+
+
 def test_importing_the_room_imports_no_builder_library():
     program = (
         "import sys, causal_gen.data.pendulum, causal_gen.data.morphomnist; print([m for m in sys.modules if m.startswith('tensorflow')])"
