@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import math
 import sys
+import time
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath  # the paths that Orbax speaks, and installs
 
 from causal_gen.parallel.rules import leaf_path
 from causal_gen.train.state import State
@@ -86,28 +87,36 @@ def _line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """While open, what Orbax's threads and TensorStore's callbacks print of a failure stays unprinted: it is raised here, in one line.
-
-    One failed write otherwise shows hundreds of lines of traceback. Other loggers and other exceptions are not touched.
-    """
-    logger, hook, left_over = logging.getLogger("absl"), sys.excepthook, sys.unraisablehook
+    """While open, Orbax's threads do not log the failures that are raised here in one line (hundreds of lines of traceback a write)."""
+    _filter_hooks()
+    logger = logging.getLogger("absl")
     level = logger.level
-
-    def filtered(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-            hook(kind, error, trace)
-
-    def forgotten(about: Any) -> None:
-        if not isinstance(about.object, types.CoroutineType):  # the other reads of a restore that failed
-            left_over(about)
-
     logger.setLevel(logging.CRITICAL)
-    sys.excepthook, sys.unraisablehook = filtered, forgotten
     try:
         yield
     finally:
         logger.setLevel(level)
-        sys.excepthook, sys.unraisablehook = hook, left_over
+
+
+def _filter_hooks() -> None:
+    """Drop, for the rest of the process, two complaints that follow a failed read or write at any later time and mean nothing more:
+
+    TensorStore calling back into an event loop that Orbax has closed, and the reads that Orbax leaves unawaited. All else passes.
+    """
+    hook, forgotten = sys.excepthook, sys.unraisablehook
+    if getattr(hook, "filters_orbax", False):
+        return
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            hook(kind, error, trace)
+
+    def unraisablehook(about: Any) -> None:
+        if not (isinstance(about.object, types.CoroutineType) and "orbax" in about.object.cr_code.co_filename):
+            forgotten(about)
+
+    excepthook.filters_orbax = True
+    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
 
 
 class Checkpoints:
@@ -239,7 +248,9 @@ class Checkpoints:
         try:
             # item by item: the manager's own item_metadata opens every array of every item, wanted or not
             present = {name: self.folder / str(step) / name for name in wanted}
-            stored = {name: ocp.PyTreeCheckpointHandler().metadata(path) if path.is_dir() else {} for name, path in present.items()}
+            stored = {
+                name: ocp.PyTreeCheckpointHandler().metadata(epath.Path(path)) if path.is_dir() else {} for name, path in present.items()
+            }
             trees = {name: _described(getattr(value, "tree", value)) for name, value in stored.items()}
         except Exception as error:
             raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
@@ -262,9 +273,8 @@ class Checkpoints:
             read = self._manager.restore(step, args=ocp.args.Composite(**args))
             return {name: read[name] for name in args}
         except Exception as error:
-            reason = _line(error)
-        gc.collect()  # the failed read leaves coroutines behind, which would complain on their own after _quiet has ended
-        raise CheckpointError(f"checkpoint {step} cannot be read ({reason}){self._way_out(step)}")
+            time.sleep(0.2)  # late callbacks are filtered (_filter_hooks) while the interpreter runs, but not while it ends
+            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
 
     def _way_out(self, step: int) -> str:
         older = [other for other in self.steps() if other < step]

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,21 @@ class Signals:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+
+
+class Clock:
+    """Seconds of training, `before` of them in earlier starts of the run, against a limit (None: no limit)."""
+
+    def __init__(self, limit: float | None, before: float = 0.0):
+        self._limit, self._start = limit, time.monotonic() - before
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def over(self) -> bool:
+        return self._limit is not None and self.spent >= self._limit
 
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:

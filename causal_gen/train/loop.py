@@ -54,18 +54,11 @@ def fit(
     guard.check_workdir(workdir, config)
     with guard.Signals() as signals, Checkpoints(workdir / "checkpoints", checkpoint) as saved:
         engine, state, meta = prepare(model, data, train, mesh, saved)
-        first, before = int(state.step), float(meta.get("seconds", 0.0))
-        start = time.monotonic() - before
+        clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))
         meta = {"config": dict(config), "graph": {"nodes": model.graph.nodes, "edges": model.graph.edges}}
-        rows = engine.compile(state)
-        write_json(workdir / "config.json", config)
-        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
-        with Logger(
-            workdir, log, total=train.steps, first=first, batch_size=train.batch_size, flops=engine.flops, peak=engine.peak
-        ) as logger:
-            logger.say(format_table(rows))
-            pending, batch, done = None, engine.batch(first), first
-            stop = out_of_time = train.time_limit is not None and before >= train.time_limit
+        with _opened(workdir, engine, state, log, config, argv) as logger:
+            done, pending, stop = int(state.step), None, clock.over
+            batch = engine.batch(done)
             while done < train.steps and not stop:
                 state, metrics = engine.step(state, batch)
                 done += 1
@@ -73,29 +66,44 @@ def fit(
                 if pending is not None:
                     logger.step(*_checked(*pending))
                 pending = (done, metrics)
-                out_of_time = train.time_limit is not None and time.monotonic() - start >= train.time_limit
-                stop = signals.requested or out_of_time or done == train.steps
-                save = done % checkpoint.every == 0 or stop
-                look = (log.eval_every and done % log.eval_every == 0) or (save and not signals.requested)
-                draw = (
-                    pictures is not None and log.pictures_every > 0 and (done % log.pictures_every == 0 or (stop and not signals.requested))
-                )
-                if not (save or look or draw):
+                stop = signals.requested or clock.over or done == train.steps
+                due = _due(done, stop, signals.requested, checkpoint, log)
+                if not any(due):
                     continue
                 finished, pending = _checked(*pending), None  # a state that is not finite is never evaluated, drawn or saved
+                save, look, draw = due
                 with logger.aside():
                     scores = engine.heldout(state.best_params, log.eval_batches) if look else {}
                     if save:
-                        saved.save(done, state, {**meta, "seconds": time.monotonic() - start}, scores.get("eval_loss"))
-                    if draw:
+                        saved.save(done, state, {**meta, "seconds": clock.spent}, scores.get("eval_loss"))
+                    if draw and pictures is not None:
                         logger.pictures(done, pictures(state.best_params, done))
                 logger.step(*finished, extra=scores)
             saved.wait()
             if signals.requested:
                 logger.say(f"stopped at step {done} and saved; run the same command again to go on")
-            elif out_of_time:
-                logger.say(f"train.time_limit={train.time_limit:g} s reached at step {done} of {train.steps}; saved")
+            elif stop and done < train.steps:
+                logger.say(f"train.time_limit={train.time_limit:g} s is spent, at step {done} of {train.steps}; raise it to go on")
     return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=signals.requested)
+
+
+def _due(done: int, stop: bool, interrupted: bool, checkpoint: CheckpointConfig, log: LogConfig) -> tuple[bool, bool, bool]:
+    """Whether to save, to look at the held-out loss, to draw. The last step does all three, an interrupted one only saves."""
+    save = stop or done % checkpoint.every == 0
+    look = not interrupted and (save or (log.eval_every > 0 and done % log.eval_every == 0))  # the best checkpoint is found by its look
+    draw = not interrupted and log.pictures_every > 0 and (stop or done % log.pictures_every == 0)
+    return save, look, draw
+
+
+def _opened(workdir: Path, engine: Engine, state: State, log: LogConfig, config: Mapping[str, Any], argv: Sequence[str]) -> Logger:
+    """Compile, write what describes the run, and open its log with the parameter table."""
+    rows, first = engine.compile(state), int(state.step)
+    write_json(workdir / "config.json", config)
+    write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
+    total, size = engine.train.steps, engine.train.batch_size
+    logger = Logger(workdir, log, total=total, first=first, batch_size=size, flops=engine.flops, peak=engine.peak)
+    logger.say(format_table(rows))
+    return logger
 
 
 def _checked(step: int, metrics: Mapping[str, Any]) -> tuple[int, dict[str, float]]:

@@ -10,7 +10,7 @@ average of a short run is mostly its initial weights. A model's groups() scale, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -34,10 +34,10 @@ def join_state(trainable: Params, state: Any) -> Params:
     return trainable if state is None else {**trainable, "state": state}
 
 
-def learning_rate(train: TrainConfig) -> Callable[[Array], Float[Array, ""]]:
+def learning_rate(train: TrainConfig) -> Callable[[Any], Float[Array, ""]]:
     """Eq. (1)."""
 
-    def rate(step: Array) -> Float[Array, ""]:
+    def rate(step: Any) -> Float[Array, ""]:
         t = jnp.asarray(step, jnp.float32)
         value = jnp.minimum(1.0, (t + 1) / max(train.warmup_steps, 1)) * train.learning_rate
         if train.schedule == "constant":
@@ -77,9 +77,9 @@ def only_every(inner: optax.GradientTransformation, k: int) -> optax.GradientTra
     def init(params: PyTree) -> tuple[Array, PyTree]:
         return jnp.zeros([], jnp.int32), inner.init(params)
 
-    def update(grads: PyTree, state: tuple[Array, PyTree], params: PyTree = None) -> tuple[PyTree, tuple[Array, PyTree]]:
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         count, old = state
-        updates, new = inner.update(grads, old, params)
+        updates, new = inner.update(updates, old, params)
         due = count % k == 0
         updates = jax.tree.map(lambda u: jnp.where(due, u, jnp.zeros_like(u)), updates)
         return updates, (count + 1, jax.tree.map(lambda a, b: jnp.where(due, a, b), new, old))
@@ -104,7 +104,7 @@ def _direction(train: TrainConfig, group: Group) -> optax.GradientTransformation
 
 def optimizer(train: TrainConfig, groups: Mapping[str, Group]) -> optax.GradientTransformation:
     """Clipping over all groups together, then each group's own AdamW direction, then the learning rate of eq. (1)."""
-    directions = {str(i): _direction(train, group) for i, group in enumerate(groups.values())}
+    directions: dict[Hashable, optax.GradientTransformation] = {str(i): _direction(train, group) for i, group in enumerate(groups.values())}
     if len(directions) == 1:
         (direction,) = directions.values()
     else:
