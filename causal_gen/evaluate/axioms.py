@@ -36,6 +36,9 @@ from causal_gen.train.log import write_json
 from causal_gen.types import Key, Noise, WorkdirError
 
 
+PIXEL_FIGURES = ("mae", "mae_p95", "copy", "not_propagated", "reversibility")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scenes:
     """The scenes under evaluation: test rows `indices`, their factual `batch`, and the `noise` abducted from it."""
@@ -177,7 +180,7 @@ def intervene(scenes: Scenes, factor: str, values: np.ndarray, reconstruction: n
     before, after = ask.latents(scenes.noise), ask.latents(scenes.noise, act)
     out["non_descendants_z"] = max((float(np.abs(after[name] - before[name]).max()) for name in still), default=0.0)
     out["reversibility"] = reversibility(scenes, factor, answer["image"][:few])
-    return out | scores.grey({"reversibility": out["reversibility"]}, scenes.image)
+    return out | scores.grey({name: value for name, value in out.items() if name in PIXEL_FIGURES}, scenes.image)
 
 
 def reversibility(scenes: Scenes, factor: str, counterfactual: np.ndarray) -> float:

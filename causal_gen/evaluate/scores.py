@@ -47,7 +47,6 @@ def pixels(
     out: dict[str, Any] = {"mae": float(per_scene.mean()), "mae_p95": float(np.quantile(per_scene, 0.95)), "copy": mean_abs(image, truth)}
     if held is not None:
         out["not_propagated"] = mean_abs(held, truth)
-    out |= grey({name: out.get(name) for name in ("mae", "mae_p95", "copy", "not_propagated")}, image)
     for strip in bench.strips:
         rows = bench.rows(strip, image.shape[1])
         found = {"mae": mean_abs(answer[:, rows], truth[:, rows]), "copy": mean_abs(image[:, rows], truth[:, rows])}

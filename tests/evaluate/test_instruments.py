@@ -117,3 +117,9 @@ def test_figures_become_plain_json():
 def test_settings_are_frozen_and_have_ranges():
     assert EvaluateConfig().scenes == 512 and EvaluateConfig().cycles == 10
     assert hash(EvaluateConfig()) == hash(EvaluateConfig())
+
+
+def test_grey_levels_are_the_same_errors_times_255_and_only_for_grey_images():
+    errors = {"mae": 0.5, "not_propagated": None}
+    assert scores.grey(errors, np.zeros((1, 2, 2, 1))) == {"grey": {"mae": 127.5}}
+    assert scores.grey(errors, np.zeros((1, 2, 2, 3))) == {}
