@@ -35,7 +35,6 @@ from causal_gen.scm.intervention import Intervention, do
 from causal_gen.train.log import write_json
 from causal_gen.types import Key, Noise, WorkdirError
 
-
 PIXEL_FIGURES = ("mae", "mae_p95", "copy", "not_propagated", "reversibility")
 
 
