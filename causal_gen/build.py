@@ -163,6 +163,17 @@ def build(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     return _assemble(tree, parts, stats, source)
 
 
+def complete(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    """The checked config with every default filled in, as plain nested values; opens no data. Raises `ConfigError` as `build` does."""
+    tree = config.to_dict() if isinstance(config, ConfigDict) else config
+    return _to_tree(tree, _convert(tree)[0])
+
+
+def _to_tree(tree: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    sections = {name: schema.to_tree(part) for name, part in parts.items()}
+    return {name: {"name": tree[name]["name"], **body} if name in NAMED else body for name, body in sections.items()}
+
+
 def _convert(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Every section as its dataclass, and `data.stats` where the tree holds it."""
     problems: list[str] = []
@@ -215,10 +226,8 @@ def _with_homes(problems: list[str], tree: Mapping[str, Any]) -> list[str]:
 
 
 def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, Any], source: Source) -> Experiment:
-    complete = {section: schema.to_tree(part) for section, part in parts.items()}
-    for section in NAMED:
-        complete[section] = {"name": tree[section]["name"], **complete[section]}
-    complete["data"]["stats"] = stats
+    config = _to_tree(tree, parts)
+    config["data"]["stats"] = stats
     train = parts["train"]
     try:
         model = parts["model"].make(source.entries, stats, sampling=parts["sampling"], precision=train.precision, remat=train.remat)
@@ -227,7 +236,7 @@ def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, A
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     rest = {name: parts[name] for name in ("train", "mesh", "checkpoint", "log", "evaluate")}
-    return Experiment(complete, model, source, **rest)
+    return Experiment(config, model, source, **rest)
 
 
 class _Deferred:

@@ -1,0 +1,51 @@
+"""The configs of this checkout, and which of them a quick run of the tests puts to work."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from causal_gen.build import Experiment, build, load_config
+from causal_gen.types import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("configs/*/*.py")) if path.name != "__init__.py"]
+FIRST = ("configs/diffusion_ae/pendulum.py",)  # one a family
+
+
+def changed() -> set[str]:
+    """Configs touched by the last commit or since; none where there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "diff", "--name-only", "HEAD^", "--", "configs"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+    return set(done.stdout.split())
+
+
+def worked() -> list:
+    """Every config as a parameter; all but one a family and those that changed are marked slow."""
+    quick = {*FIRST, *changed()}
+    return [pytest.param(path, id=Path(path).stem, marks=() if path in quick else pytest.mark.slow) for path in CONFIGS]
+
+
+def modes(path: str) -> list[str]:
+    """The modes that a config knows, "" for the full one first."""
+    known = [""]
+    for mode in ("demo", "tiny"):
+        try:
+            load_config(f"{path}:{mode}")
+            known.append(mode)
+        except ConfigError:
+            continue
+    return known
+
+
+@functools.cache
+def tiny(path: str) -> Experiment:
+    """The experiment of a config's tiny mode."""
+    return build(load_config(f"{path}:tiny"))
