@@ -49,6 +49,7 @@ class Clock:
 
     def __init__(self, limit: float | None, before: float = 0.0):
         self._limit, self._start = limit, time.monotonic() - before
+        self.used_up = limit is not None and before >= limit  # already when this start began; otherwise one step is always made
 
     @property
     def spent(self) -> float:

@@ -57,7 +57,7 @@ def fit(
         clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))
         meta = {"config": dict(config), "graph": {"nodes": model.graph.nodes, "edges": model.graph.edges}}
         with _opened(workdir, engine, state, log, config, argv) as logger:
-            done, pending, stop = int(state.step), None, clock.over
+            done, pending, stop = int(state.step), None, clock.used_up
             batch = engine.batch(done)
             while done < train.steps and not stop:
                 state, metrics = engine.step(state, batch)
