@@ -37,10 +37,10 @@ demo: .venv/.installed
 	$(PY) -m experiments.report --workdir=$(RUN)
 
 test: .venv/.installed
-	$(PY) -m pytest -n $(JOBS)
+	$(PY) -m pytest -n $(JOBS) --dist=loadfile
 
 test-slow: .venv/.installed
-	$(PY) -m pytest -n $(JOBS) --every
+	$(PY) -m pytest -n $(JOBS) --dist=loadfile --every
 
 lint: .venv/.installed
 	$(PY) -m ruff check .
