@@ -22,6 +22,7 @@ from scipy import stats
 import causal_gen as cg
 from causal_gen.parallel.compile import compile_step
 from causal_gen.parallel.mesh import MeshConfig, make_mesh, put_batch, replicated
+from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.counterfactual import abduct, predict
 from causal_gen.train import loop
 from causal_gen.train.step import make_init, make_step
@@ -128,11 +129,11 @@ def test_another_value_is_not_another_trace(path):
     noise = jax.jit(model.noise, static_argnums=1)(KEY, 4)
     for value in (None, *acts(path).values()):
         predict(model, params, noise, do=value)
-    traced = predict.__globals__["_predict"]._cache_size()
+    traced = asking._predict._cache_size()
     for scale in (0.5, 0.7):
         for name, act in acts(path).items():
             predict(model, params, noise, do=cg.do(**{name: act.actions[name].args[0] * scale}))
-    assert predict.__globals__["_predict"]._cache_size() == traced
+    assert asking._predict._cache_size() == traced
 
 
 # -- 5: noise is noise ---------------------------------------------------------------------------------------------------------
