@@ -168,14 +168,15 @@ def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
         return _literal(typing.get_args(hint), value, path, problems)
     if origin is tuple or hint is tuple:
         return _tuple(hint, value, path, problems)
-    if isinstance(origin or hint, type) and issubclass(origin or hint, Mapping):
+    kind: Any = origin or hint
+    if isinstance(kind, type) and issubclass(kind, Mapping):
         return _mapping(hint, value, path, problems)
     plain = value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
     if hint is int and isinstance(plain, float) and plain.is_integer():
         return int(plain)
     if hint is float and isinstance(plain, (int, float)) and not isinstance(plain, bool):
         return float(plain) if not math.isnan(plain) else _refuse(hint, value, path, problems)
-    if isinstance(plain, hint) and (hint is bool or not isinstance(plain, bool)):
+    if isinstance(plain, kind) and (hint is bool or not isinstance(plain, bool)):
         return plain
     return _refuse(hint, value, path, problems)
 

@@ -185,7 +185,7 @@ def ddim(batch: int, dtype: str) -> tuple[Callable[[], Any], dict[str, Any]]:
 
 SUITES: dict[str, Callable[[int, str], tuple[Callable[[], Any], dict[str, Any]]]] = {"unet_train": unet_train, "ddim": ddim}
 
-COMMAND = cli.Command("benchmark", __doc__ or "", EXAMPLE, define, run, tune=True)
+COMMAND = cli.Command("benchmark", __doc__, EXAMPLE, define, run, tune=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

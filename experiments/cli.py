@@ -47,7 +47,7 @@ class Command:
     """
 
     name: str
-    text: str
+    text: str | None
     example: str
     define: Callable[[flags.FlagValues], None]
     run: Callable[[Any, dict[str, str]], None]
@@ -154,13 +154,13 @@ def warn(lines: Sequence[str]) -> None:
 
 def help_text(command: Command, values: flags.FlagValues) -> str:
     """Usage, flags and an example, as --help prints them."""
-    lines = [f"usage: python -m experiments.{command.name} [--flag=value ...]", "", command.text.strip(), "", "flags:"]
+    lines = [f"usage: python -m experiments.{command.name} [--flag=value ...]", "", (command.text or "").strip(), "", "flags:"]
     for name in values:
         flag = values[name]
-        default = f" [{flag.default_as_str.strip(chr(39))}]" if flag.default not in (None, False, []) else ""
-        lines += textwrap.wrap(
-            f"--{name}  {flag.help}{default}", 110, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
-        )
+        default = f" [{flag.default}]" if flag.default not in (None, False, []) else ""
+        words = flag.help.partition(";\n    repeat this option")[0]  # absl's own remark on repeated flags
+        text = f"--{name}  {words}{default}"
+        lines += textwrap.wrap(text, 110, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
     return "\n".join([*lines, "", "example:", textwrap.indent(command.example.strip(), "  ")])
 
 
@@ -173,10 +173,8 @@ def allocator_environment(argv: Sequence[str], environ: Any) -> dict[str, str] |
 
     What the user set in GLIBC_TUNABLES wins over what is set here.
     """
-    refused = any(token.removeprefix("-") in ("-no-allocator-tuning", "no-allocator-tuning") for token in argv)
-    accelerator = environ.get("JAX_PLATFORMS", "") != "cpu" and any(
-        Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/kfd")
-    )
+    refused = any(token.lstrip("-") == "no-allocator-tuning" for token in argv)
+    accelerator = environ.get("JAX_PLATFORMS", "") != "cpu" and any(Path(node).exists() for node in _ACCELERATORS)
     if refused or accelerator or environ.get(_TUNED) or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return None
     theirs = [pair for pair in environ.get("GLIBC_TUNABLES", "").split(":") if pair]

@@ -43,7 +43,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     out = Path(values.out or Path(values.workdir) / "samples")
     out.mkdir(parents=True, exist_ok=True)
     stacked = {name: np.stack([rows[name] for _, rows in drawn], 1) for name in drawn[0][1]}
-    arrays = {name: value.reshape(values.num, *question.shape, *value.shape[2:]) for name, value in stacked.items()}
+    arrays: dict[str, Any] = {name: value.reshape(values.num, *question.shape, *value.shape[2:]) for name, value in stacked.items()}
     np.savez_compressed(out / "samples.npz", **arrays)
     columns = {label if label != "null" else "sample": rows["image"] for label, rows in drawn}
     asked = ", ".join(question.spell()) or "no intervention"
