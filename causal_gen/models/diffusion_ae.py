@@ -5,9 +5,9 @@
     p(z_i|y_i) = N(y_i 1, sigma_y^2 I) with y on unit scale; the block mean of z_i is the factor                (3)
     counterfactual: u = mean of q(u|x), x_T by DDIM inversion under z; act on z in topological order; decode x_T (4)
 
-(1-3) Akomand et al. 2024 (CausalDiffAE), sec. 4; the last term of (2) fits the mechanisms to labelled rows directly, and p(u) has a learned scale a factor,
-so that a child that its parents determine has noise near zero. Where the released code differs from the paper
-there is a switch in `DiffusionAEConfig`, which defaults to the paper, or to what the paper's aim needs.
+(1-3) Akomand et al. 2024 (CausalDiffAE), sec. 4; the last term of (2) fits the mechanisms to labelled rows directly, and p(u) has
+a learned scale a factor, so that a child that its parents determine has noise near zero. Where the released code differs from
+the paper there is a switch in `DiffusionAEConfig`, which defaults to the paper, or to what the paper's aim needs.
 Letters: b batch, n factors, k entries of a block, h w c image.
 """
 
@@ -63,6 +63,10 @@ def make(
     for name, _ in config.scaling:
         if name not in factors.nodes:
             problems.append(f"model.scaling: factor {name!r} is not in model.graph; its nodes are {', '.join(factors.nodes)}")
+    if sampling.omega != 1 and not config.drop:
+        problems.append(
+            f"sampling.omega: {sampling.omega} needs a model trained without z now and then; set model.drop above 0 and train, or omega to 1"
+        )
     if problems:
         raise ConfigError(problems)
     kinds = dict(config.scaling)
@@ -71,15 +75,14 @@ def make(
         Marginal.fit(stats[n]["quantiles"], scaling) if config.root_prior == "fitted" and not factors.parents(n) else None
         for n, scaling in zip(factors.nodes, scalings, strict=True)
     )
-    h, w, c = entries[config.image].shape
+    h, w, _ = entries[config.image].shape
     side = config.unet.patch * 2 ** (len(config.unet.multipliers) - 1)
-    if (h + 2 * config.pad) % side or (w + 2 * config.pad) % side:
-        raise ConfigError(
-            f"model.pad: sides {h + 2 * config.pad} x {w + 2 * config.pad} do not divide by {side}, which model.unet asks for (patch and multipliers)"
-        )
+    h, w = h + 2 * config.pad, w + 2 * config.pad
+    if h % side or w % side:
+        raise ConfigError(f"model.pad: sides {h} x {w} do not divide by {side}, which model.unet asks for (patch and multipliers)")
     scm = BlockScm(factors, config.block, scalings, marginals, config.through)
     ddim.grid(config.process, sampling.steps)
-    return DiffusionAE(config, scm, (h, w, c), sampling, Policy.parse(precision), remat)
+    return DiffusionAE(config, scm, entries[config.image].shape, sampling, Policy.parse(precision), remat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +167,7 @@ class DiffusionAE:
             params["state"] = {"running": running}
         params["encoder"] = self._encoder.init(keys[0], image, running, True)["params"]
         if self.config.drop and self.config.null == "learned":
-            params["null"] = 0.02 * jax.random.normal(keys[3], (self._features(blocks).shape[-1],))
+            params["null"] = 0.02 * jax.random.normal(keys[3], self._features(blocks).shape[1:])
         return params
 
     @property
@@ -192,19 +195,18 @@ class DiffusionAE:
             return jnp.exp(params["mechanisms"]["log_scale"])
         return jnp.full((len(self.factors), self.config.block), 1 / math.sqrt(self.config.block))
 
-    def _features(self, z: Float[Array, "b n k"]) -> Float[Array, "b d"]:
-        """What the decoder sees of z: the blocks, and sines and cosines of the block means, which place things precisely."""
-        flat = z.reshape(z.shape[0], -1)
+    def _features(self, z: Float[Array, "b n k"]) -> Float[Array, "b n f"]:
+        """What the decoder sees of z, a factor at a time: the block, and sines and cosines of its mean, which place things precisely."""
         rates = jnp.asarray(np.pi / 4 * 2.0 ** np.arange(self.config.fourier), jnp.float32).reshape(1, 1, -1)
-        angles = (z.mean(-1)[:, :, None] * rates).reshape(z.shape[0], -1)
-        return jnp.concatenate([flat, jnp.sin(angles), jnp.cos(angles)], -1)
+        angles = z.mean(-1)[:, :, None] * rates
+        return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], -1)
 
-    def _null(self, params: Params, like: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    def _null(self, params: Params, like: Float[Array, "b n f"]) -> Float[Array, "b n f"]:
         if self.config.null == "learned" and "null" in params:
             return jnp.broadcast_to(params["null"][None], like.shape)
         return jnp.broadcast_to(self._features(jnp.zeros((1, len(self.factors), self.config.block))), like.shape)
 
-    def _denoiser(self, params: Params, condition: Float[Array, "b d"]) -> Denoiser:
+    def _denoiser(self, params: Params, condition: Float[Array, "b n f"]) -> Denoiser:
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
             out = self._unet.apply({"params": params["unet"]}, x, t, condition)
             return self.config.process.x0_eps(out, x, t)
@@ -240,12 +242,16 @@ class DiffusionAE:
 
         t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
         xt, eps = config.process.corrupt(keys[2], x, t)
+        taught, mechanism = self._mechanism_nll(params, keys[4], batch)
+        if config.label_forcing:
+            forced = jax.random.bernoulli(jax.random.fold_in(keys[4], 1), config.label_forcing, (num,)) & (self._labels(batch)[1] > 0)
+            w = jnp.where(forced[:, None, None], taught, w)
         features = self._features(self.scm.to_blocks(w))
         kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
-        features = jnp.where(kept[:, None], features, self._null(params, features))
+        features = jnp.where(kept[:, None, None], features, self._null(params, features))
         out = self._unet.apply({"params": params["unet"]}, xt, t, features)
         terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
-        terms["mechanism"] = self._mechanism_nll(params, keys[4], batch)
+        terms["mechanism"] = mechanism
         if config.kl_kept_only:
             terms = {name: value * kept if name.endswith("_kl") else value for name, value in terms.items()}
         gamma = config.weights.gamma * jnp.minimum(1.0, (step + 1) / max(config.weights.gamma_warmup, 1))
@@ -279,8 +285,8 @@ class DiffusionAE:
         reduction = self.config.kl_reduction
         return {"label_kl": labelled * gaussian.per_example(label, reduction), "noise_kl": gaussian.per_example(noise, reduction)}
 
-    def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> Float[Array, "b"]:
-        """-log p(z_i | z_pa(i)) summed over nodes with parents, where z is a draw of p(z|y): the SCM fitted to labelled rows."""
+    def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> tuple[Float[Array, "b n k"], Float[Array, "b"]]:
+        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows."""
         unit, labelled = self._labels(batch)
         mean, log_variance = self._label_prior(unit)
         w = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
@@ -290,7 +296,7 @@ class DiffusionAE:
             if self.scm.graph.parents(name):
                 log_scale = jnp.broadcast_to(2 * jnp.log(scale[i])[None], w[:, i].shape)
                 total = total + gaussian.nll(w[:, i], location(i, w), log_scale).mean(-1)
-        return labelled * total
+        return w, labelled * total
 
     def update_state(self, params: Params, stats: Any) -> Any:
         """Running moments of batch normalisation, momentum .9."""
@@ -383,7 +389,7 @@ class DiffusionAE:
         return {**out, self.config.image: base.Prediction(moments=(x0, None))}
 
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Float[Array, "b"]:
-        """A draw of the unweighted, summed bound on log p(x | y) in nats, x on [-1, 1]: one time a example, gaussian.py eq. (4), minus both KLs."""
+        """A draw of the unweighted, summed bound on log p(x | y) in nats, x on [-1, 1]: gaussian.py eq. (4) at one time, minus both KLs."""
         del query
         config, process = self.config, self.config.process
         keys = jax.random.split(key, 4)

@@ -41,12 +41,16 @@ class UNetConfig:
     attention: tuple[int, ...] = ()
     middle_attention: bool = True
     modulation: str = _choice("scale_shift", "shift")
-    coordinates: bool = True
+    coordinates: int = _at_least(4, 0, 8)
     patch: int = _at_least(1, 1)
+    canvas: int = _at_least(0, 0)
+    modulate: bool = True
 
     def __post_init__(self):
         if any(level >= len(self.multipliers) or level < 0 for level in self.attention):
             raise ValueError(f"attention {self.attention} names a level outside 0..{len(self.multipliers) - 1}, the levels of multipliers")
+        if not self.canvas and not self.modulate:
+            raise ValueError("canvas=0 and modulate=false leave the decoder without its condition; set one of them")
         if self.channels % self.groups:
             raise ValueError(f"channels {self.channels} do not divide into {self.groups} groups")
 
@@ -70,6 +74,7 @@ class DiffusionAEConfig:
     scaling: (factor, "standard" | "logit") pairs; standard where a factor is not named.
     pad: pixels of background added on every side.
     label_scale: sigma_y of eq. (3) on unit scale.  fourier: frequencies of the block means that the decoder sees.
+    label_forcing: share of labelled examples whose decoder is trained on a draw of p(z|y) in place of q(z|x).
     drop: share of examples trained without z, needed by sampling.omega; `null` is what they see instead.
     Switches towards the released code: through="u" (parents' u), noise_scale="unit", root_prior="unit", net_for_roots, fixed_variance,
     kl_reduction="sum", kl_kept_only (divergences of kept examples only), null="zero"; re-noised x_T is sampling.encode.
@@ -85,6 +90,7 @@ class DiffusionAEConfig:
     label_scale: float = _at_least(0.05, 1e-4)
     fourier: int = _at_least(4, 0, 12)
     mechanism_widths: tuple[int, ...] = (64, 64)
+    label_forcing: float = _at_least(0.5, 0.0, 1.0)
     drop: float = _at_least(0.1, 0.0, 1.0)
     null: str = _choice("learned", "zero")
     through: str = _choice("z", "u")

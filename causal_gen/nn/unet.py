@@ -11,6 +11,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from causal_gen.nn.norm import GroupNorm
 from causal_gen.types import Array, Float, Int
@@ -87,12 +88,35 @@ class Up(nn.Module):
         return nn.Conv(c, (3, 3), dtype=self.dtype, name="conv")(x)
 
 
-class UNet(nn.Module):
-    """`x` [b, h, w, c] at time `t` [b] under `condition` [b, d] (or None) -> [b, h, w, out].
+class Canvas(nn.Module):
+    """A picture-sized map [b, h, w, c] drawn from factors [b, n, f]: each factor draws its own through two dense layers, and they add up.
 
-    Sides must divide by patch * 2^(levels - 1); `attention` lists levels by index, the middle attends if `middle_attention`. `coordinates` appends
-    the pixel's place to the input, which a convolution cannot know. `patch` folds patch x patch pixels into channels on the way in and
-    out: wide convolutions on a small plane run nearer to a machine's peak. `remat` recomputes each block in the backward pass.
+    Dense layers place things exactly at the cost of a small matrix product; that no factor's map depends on another keeps
+    what one factor draws still when another is intervened upon.
+    """
+
+    shape: tuple[int, int, int]
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, factors: Float[Array, "b n f"]) -> Float[Array, "b h w c"]:
+        b, n, f = factors.shape
+        init = nn.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=(0,))
+        w_in = self.param("w_in", init, (n, f, self.hidden))
+        b_in = self.param("b_in", nn.initializers.normal(0.5), (n, self.hidden))
+        h = nn.silu(jnp.einsum("bnf,nfd->bnd", factors, w_in) + b_in[None])
+        # as one product: the sum over factors is part of the contraction
+        return nn.Dense(int(np.prod(self.shape)), name="draw")(h.reshape(b, n * self.hidden)).reshape(b, *self.shape)
+
+
+class UNet(nn.Module):
+    """`x` [b, h, w, c] at time `t` [b] under `condition` [b, n, f] (n factors with f features, or None) -> [b, h, w, out].
+
+    Sides must divide by patch * 2^(levels - 1); `attention` lists levels by index, the middle attends if `middle_attention`.
+    `coordinates` appends sines and cosines of the pixel's place at that many frequencies, which a convolution cannot know.
+    `patch` folds patch x patch pixels into channels on the way in and out: wide convolutions on a small plane run nearer to a
+    machine's peak. The condition modulates every block (`modulate`), or draws a map of `canvas` channels that the first and
+    the last layer see, or both. `remat` recomputes each block in the backward pass.
     """
 
     out: int
@@ -104,20 +128,22 @@ class UNet(nn.Module):
     attention: tuple[int, ...] = ()
     middle_attention: bool = True
     modulation: str = "scale_shift"
-    coordinates: bool = False
+    coordinates: int = 0
     patch: int = 1
+    canvas: int = 0
+    modulate: bool = True
     remat: bool = False
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], t: Int[Array, "b"], condition: Float[Array, "b d"] | None = None
+        self, x: Float[Array, "b h w c"], t: Int[Array, "b"], condition: Float[Array, "b n f"] | None = None
     ) -> Float[Array, "b h w out"]:
         width = 4 * self.channels
         embedding = nn.Dense(width, name="time_in")(timestep_embedding(t, self.channels))
         embedding = nn.Dense(width, name="time_out")(nn.silu(embedding))
-        if condition is not None:
-            hidden = nn.silu(nn.Dense(width, name="condition_in")(condition))
+        if condition is not None and self.modulate:
+            hidden = nn.silu(nn.Dense(width, name="condition_in")(condition.reshape(condition.shape[0], -1)))
             embedding = embedding + nn.Dense(width, name="condition_out")(hidden)
         block_class = nn.remat(ResBlock) if self.remat else ResBlock
 
@@ -127,10 +153,14 @@ class UNet(nn.Module):
         def attend(level: int, name: str, h: Array) -> Array:
             return SpatialAttention(self.head_dim, self.groups, self.dtype, name=name)(h) if level in self.attention else h
 
-        x = fold(x, self.patch)
+        x = fold(x.astype(self.dtype), self.patch)
+        canvas = None
+        if condition is not None and self.canvas:
+            canvas = Canvas((*x.shape[1:3], self.canvas), name="canvas")(condition).astype(self.dtype)
+            x = jnp.concatenate([x, canvas], -1)
         if self.coordinates:
-            x = jnp.concatenate([x, coordinate_channels(x)], -1)
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+            x = jnp.concatenate([x, coordinate_channels(x, self.coordinates)], -1)
+        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(x)
         skips = [h]
         levels = len(self.multipliers)
         for level, multiplier in enumerate(self.multipliers):
@@ -151,6 +181,8 @@ class UNet(nn.Module):
             if level:
                 h = Up(self.dtype, name=f"up_{level}")(h)
         h = nn.silu(GroupNorm(self.groups, name="norm_out")(h))
+        if canvas is not None:
+            h = jnp.concatenate([h, canvas], -1)
         out = nn.Conv(self.out * self.patch**2, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h.astype(jnp.float32))
         return unfold(out, self.patch)
 
@@ -169,9 +201,14 @@ def unfold(x: Float[Array, "b h w c"], patch: int) -> Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * patch, w * patch, c // patch**2)
 
 
-def coordinate_channels(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 2"]:
-    """Row and column of each pixel, from -1 to 1."""
+def coordinate_channels(x: Float[Array, "b h w c"], frequencies: int = 0) -> Float[Array, "b h w e"]:
+    """Row and column of each pixel from -1 to 1, then sines and cosines of both at pi / 2 times 1, 2, 4, ...; e = 2 + 4 frequencies.
+
+    A product of such a channel with one made from the condition is a wave at a place that the condition sets.
+    """
     b, h, w, _ = x.shape
-    rows = jnp.broadcast_to(jnp.linspace(-1, 1, h).reshape(1, h, 1, 1), (b, h, w, 1))
-    columns = jnp.broadcast_to(jnp.linspace(-1, 1, w).reshape(1, 1, w, 1), (b, h, w, 1))
-    return jnp.concatenate([rows, columns], -1).astype(x.dtype)
+    rows = jnp.broadcast_to(jnp.linspace(-1, 1, h).reshape(h, 1, 1), (h, w, 1))
+    columns = jnp.broadcast_to(jnp.linspace(-1, 1, w).reshape(1, w, 1), (h, w, 1))
+    place = jnp.concatenate([rows, columns], -1)
+    waves = [wave(np.pi / 2 * 2.0**i * place) for i in range(frequencies) for wave in (jnp.sin, jnp.cos)]
+    return jnp.broadcast_to(jnp.concatenate([place, *waves], -1)[None], (b, h, w, 2 + 4 * frequencies)).astype(x.dtype)

@@ -3,11 +3,13 @@
     x_t = a_t x_0 + s_t eps,   a_t = sqrt(abar_t),  s_t = sqrt(1 - abar_t),  eps ~ N(0, I)                     (1)
     v_t = a_t eps - s_t x_0                                                                                    (2)
     x_0 = a_t x_t - s_t v_t,   eps = s_t x_t + a_t v_t                                                         (3)
+    F_t = (x_0 - k_t x_t) / o_t,   k_t = a_t d^2 / m_t,   o_t = s_t d / sqrt(m_t),   m_t = a_t^2 d^2 + s_t^2    (6)
     -log p(x_0) <= KL(q(x_T|x_0) | N(0, I)) + sum_{t=2..T} KL_t + E[-log p(x_0 | x_1)]                          (4)
     KL_t = (SNR_{t-1} - SNR_t) / 2  |x_0 - x0hat(x_t)|^2,   SNR_t = abar_t / (1 - abar_t)                       (5)
 
-Time t is an integer in 0..T; t = 0 is clean data. Sources: (1) Ho et al. 2020; (2, 3) Salimans & Ho 2022, app. D;
-(4, 5) Kingma et al. 2021, eq. 12 and 13, with the posterior variance as in Ho et al. eq. 7.
+Time t is an integer in 0..T; t = 0 is clean data. F of (6) is what the best linear guess leaves to the network, at unit variance, for
+data of standard deviation d about zero; d = 1 gives -v. Sources: (1) Ho et al. 2020; (2, 3) Salimans & Ho 2022, app. D; (6) Karras
+et al. 2022, table 1, in these coordinates; (4, 5) Kingma et al. 2021, eq. 12 and 13, with the posterior variance of Ho et al. eq. 7.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from causal_gen.process import schedules
 from causal_gen.types import Array, Float, Int, Key
 
-PREDICTIONS = ("eps", "v", "x0")
+PREDICTIONS = ("eps", "v", "x0", "edm")
 
 
 def _like(coefficient: Array, x: Array) -> Array:
@@ -31,11 +33,12 @@ def _like(coefficient: Array, x: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class GaussianProcess:
-    """`timesteps` T of a named schedule; `prediction` says what the network returns (eps, v or x0)."""
+    """`timesteps` T of a named schedule; `prediction` says what the network returns: eps, v, x0, or F of eq. (6) with d = `data_std`."""
 
     timesteps: int = 1000
     schedule: str = "linear"
     prediction: str = "v"
+    data_std: float = 0.5
 
     def __post_init__(self):
         if self.timesteps < 2:
@@ -72,8 +75,11 @@ class GaussianProcess:
             return eps
         if self.prediction == "x0":
             return x0
-        a, s = self.coefficients(t)
-        return _like(a, x0) * eps - _like(s, x0) * x0
+        a, s = (_like(c, x0) for c in self.coefficients(t))
+        if self.prediction == "v":
+            return a * eps - s * x0
+        keep, out = self._precondition(a, s)
+        return (x0 - keep * (a * x0 + s * eps)) / out
 
     def x0_eps(self, prediction: Float[Array, "b ..."], xt: Float[Array, "b ..."], t: Int[Array, "b"]) -> tuple[Array, Array]:
         """(x_0, eps) implied by a prediction at t >= 1, eq. (3)."""
@@ -82,7 +88,17 @@ class GaussianProcess:
             return (xt - s * prediction) / a, prediction
         if self.prediction == "x0":
             return prediction, (xt - a * prediction) / s
-        return a * xt - s * prediction, s * xt + a * prediction
+        if self.prediction == "v":
+            return a * xt - s * prediction, s * xt + a * prediction
+        keep, out = self._precondition(a, s)
+        # eps from x_0 would divide by s_t what nearly cancels; k_t and o_t are carried through instead
+        m = (a * self.data_std) ** 2 + s**2
+        return keep * xt + out * prediction, s / m * xt - a * self.data_std / jnp.sqrt(m) * prediction
+
+    def _precondition(self, a: Array, s: Array) -> tuple[Array, Array]:
+        """(k_t, o_t) of eq. (6)."""
+        m = (a * self.data_std) ** 2 + s**2
+        return a * self.data_std**2 / m, s * self.data_std / jnp.sqrt(m)
 
     def bound_weight(self, t: Int[Array, "b"]) -> Float[Array, "b"]:
         """(SNR_{t-1} - SNR_t) / 2 for t in 2..T, eq. (5)."""

@@ -18,9 +18,9 @@ SAMPLERS = ("ddim", "ddpm")
 class SamplingConfig:
     """Steps of the sampler, guidance weight omega (1: none), and how x_T is abducted.
 
-    `encode` is "invert" (deterministic DDIM inversion) or "renoise" (a fresh draw of x_T given x_0, as released, which
-    does not abduct the residual). `sampler` is "ddim" or, for unconditional pictures, ancestral "ddpm". `refine` adds fixed-point sweeps to every
-    inversion step, each one more network call. `clip` bounds the predicted x_0 to [-1, 1]; it makes inversion inexact.
+    `encode` is "invert" (deterministic DDIM inversion) or "renoise" (a fresh draw of x_T given x_0, as released, which does not
+    abduct the residual). `sampler` is "ddim" or, for unconditional pictures, ancestral "ddpm". `refine` adds fixed-point sweeps
+    to every inversion step, each one more network call. `clip` bounds the predicted x_0 to [-1, 1]; it makes inversion inexact.
     """
 
     steps: int = dataclasses.field(default=50, metadata={"min": 1})

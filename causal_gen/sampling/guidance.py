@@ -1,4 +1,7 @@
-"""Classifier-free guidance: eps = omega eps(x, t, z) + (1 - omega) eps(x, t, none). Source: Ho & Salimans 2022, eq. 6, with omega = 1 + w."""
+"""Classifier-free guidance: eps = omega eps(x, t, z) + (1 - omega) eps(x, t, none).
+
+Source: Ho & Salimans 2022, eq. 6, with omega = 1 + w.
+"""
 
 from __future__ import annotations
 

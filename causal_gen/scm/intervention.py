@@ -123,7 +123,8 @@ def canonical(intervention: Intervention | Acts | None, nodes: Sequence[str], nu
             value = jnp.asarray(arg, jnp.float32)
             if value.shape not in ((), (num,)):
                 raise InterventionError(
-                    f"intervention: {action.kind}({node}=...) has shape {value.shape}; give a scalar or one value for each of {num} examples"
+                    f"intervention: {action.kind}({node}=...) has shape {value.shape}; "
+                    f"give a scalar or one value for each of {num} examples"
                 )
             args.append(jnp.broadcast_to(value, (num,)))
         acts[node] = Act(jnp.full((num,), node in actions), tuple(args), action.kind)

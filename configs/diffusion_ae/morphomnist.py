@@ -22,18 +22,14 @@ def get_config(mode: str = "") -> ConfigDict:
         # the noise of intensity acts before a sigmoid: on the logit of its support it is additive
         "scaling": (("intensity", "logit"),),
         "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2},
+        "process": {"prediction": "edm", "data_std": 0.5},
+        "weights": {"mechanism": 1.0},
     }
     config.sampling = {"steps": 60}
-    config.train = {
-        "steps": 6_000,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "warmup_steps": 200,
-        "weight_decay": 1e-4,
-        "time_limit": 1_200.0,
-    }
+    config.train = {"steps": 8_000, "batch_size": 16, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
+    config.train.time_limit = 1_200.0
     config.checkpoint = {"every": 1_000}
-    config.log = {"every": 50, "eval_every": 1_000, "pictures_every": 3_000}
+    config.log = {"every": 100, "eval_every": 2_000, "eval_batches": 16, "pictures_every": 4_000}
     config.evaluate = {"scenes": 1_000, "cycles": 10, "cycle_scenes": 100, "steps": 60}
     if mode == "tiny":
         make_tiny(config)

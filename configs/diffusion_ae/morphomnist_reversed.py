@@ -1,6 +1,6 @@
 """Negative control of morphomnist.py: the edge is turned round, so that do(intensity) moves the thickness, which it must not.
 
-python -m experiments.train --config=configs/diffusion_ae/morphomnist_reversed.py --workdir=runs/morphomnist_reversed --config.data.root=FOLDER
+python -m experiments.train --config=configs/diffusion_ae/morphomnist_reversed.py --workdir=runs/reversed --config.data.root=FOLDER
 """
 
 from ml_collections import ConfigDict

@@ -21,26 +21,25 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model = {
         "name": "diffusion_ae",
         "graph": tuple((parent, child) for parent in PARENTS for child in CHILDREN),
-        "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2},
+        # the scene is a function of the factors: each draws its own map, and what is left to the network at high noise is small
+        "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2, "canvas": 32, "modulate": False},
+        "process": {"prediction": "edm", "data_std": 0.25},
+        "weights": {"mechanism": 1.0},
+        "drop": 0.0,
     }
     config.sampling = {"steps": 50}
-    config.train = {
-        "steps": 9_000,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "warmup_steps": 200,
-        "weight_decay": 1e-4,
-        "time_limit": 1_800.0,
-    }
-    config.checkpoint = {"every": 1_000}
-    config.log = {"every": 50, "eval_every": 1_000, "pictures_every": 3_000}
+    # small batches: a step is cheap, and there are more of them in the same time
+    config.train = {"steps": 19_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
+    config.train.time_limit = 1_800.0
+    config.checkpoint = {"every": 2_000}
+    config.log = {"every": 100, "eval_every": 2_000, "eval_batches": 16, "pictures_every": 5_000}
     config.evaluate = {"scenes": 512, "cycles": 10, "cycle_scenes": 512, "steps": 50}
     if mode == "demo":
         config.data.size = 20_000
         config.sampling.steps = 25
-        config.train.update({"steps": 2_500, "time_limit": 470.0})
-        config.checkpoint.every = 500
-        config.log.update({"eval_every": 500, "pictures_every": 1_000})
+        config.train.update({"steps": 5_000, "time_limit": 470.0})
+        config.checkpoint.every = 1_000
+        config.log.update({"eval_every": 1_000, "pictures_every": 2_500})
         config.evaluate.update({"scenes": 64, "cycles": 3, "cycle_scenes": 64, "steps": 25, "disentangle_images": 1_000})
     if mode == "tiny":
         make_tiny(config)

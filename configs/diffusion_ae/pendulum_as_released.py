@@ -2,8 +2,8 @@
 
     python -m experiments.train --config=configs/diffusion_ae/pendulum_as_released.py --workdir=runs/pendulum_as_released
 
-For comparison: mechanisms read the parents' u, roots pass through one too, the posterior's variance is nearly fixed, divergences are summed,
-the encoder normalises over the batch, z is masked half the time by zeros, x_T is drawn anew, and raw weights are used.
+For comparison: mechanisms read the parents' u, roots pass through one too, the posterior's variance is nearly fixed, divergences
+are summed, the encoder normalises over the batch, z is masked half the time by zeros, x_T is drawn anew, and raw weights are used.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +26,7 @@ def get_config(mode: str = "") -> ConfigDict:
             "kl_reduction": "sum",
             "kl_kept_only": True,
             "drop": 0.5,
+            "label_forcing": 0.0,
             "null": "zero",
             "process": {"prediction": "eps"},
             # the released weight rises to 1 over 50,000 steps

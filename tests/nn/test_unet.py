@@ -1,0 +1,45 @@
+"""The U-Net's layers against slow references, and what its input can reach."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from causal_gen.nn.norm import GroupNorm
+from causal_gen.nn.unet import UNet, fold, timestep_embedding, unfold
+
+
+def test_group_norm_is_flaxs():
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 4, 4, 12))
+    ours, theirs = GroupNorm(3), nn.GroupNorm(3, epsilon=1e-5)
+    params = {"params": {"scale": jnp.linspace(0.5, 2, 12), "bias": jnp.linspace(-1, 1, 12)}}
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=2e-5)
+
+
+def test_folding_pixels_into_channels_is_undone():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
+    assert fold(x, 2).shape == (2, 3, 2, 12)
+    np.testing.assert_array_equal(unfold(fold(x, 2), 2), x)
+
+
+def test_embedding_separates_times():
+    rows = timestep_embedding(jnp.arange(1, 1001), 32)
+    gaps = jnp.abs(rows[1:] - rows[:-1]).max(-1)
+    assert rows.shape == (1000, 32) and float(gaps.min()) > 0.05
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_every_pixel_hears_of_time_condition_and_every_other_pixel(patch):
+    unet = UNet(out=3, channels=8, multipliers=(1, 2), groups=4, head_dim=8, patch=patch, coordinates=2)
+    x, t, condition = jax.random.normal(jax.random.key(0), (1, 8, 8, 3)), jnp.array([500]), jnp.ones((1, 2, 5))
+    params = unet.init(jax.random.key(1), x, t, condition)
+    # at initialisation a block is the identity and the output zero: move off that point
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    params = jax.tree.unflatten(tree, [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
+    corner = jax.jit(jax.grad(lambda x, c: unet.apply(params, x, t, c)[0, 0, 0].sum(), argnums=(0, 1)))
+    dx, dc = corner(x, condition)
+    assert (jnp.abs(dx).sum(-1) > 0).all() and (jnp.abs(dc) > 0).all()
+    later = unet.apply(params, x, jnp.array([100]), condition)
+    assert float(jnp.abs(later - unet.apply(params, x, t, condition)).max()) > 1e-4
