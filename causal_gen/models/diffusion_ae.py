@@ -30,7 +30,7 @@ from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
 from causal_gen.nn.encoder import GaussianEncoder
 from causal_gen.nn.mechanisms import Conditioners, masks_of
 from causal_gen.nn.precision import Policy
-from causal_gen.nn.unet import UNet
+from causal_gen.nn.unet import Canvas, UNet, footprint
 from causal_gen.sampling import ddim, guidance
 from causal_gen.sampling.base import Denoiser, SamplingConfig
 from causal_gen.scm.block import BlockScm
@@ -151,6 +151,21 @@ class DiffusionAE:
         fields = {f.name: getattr(self.config.unet, f.name) for f in dataclasses.fields(self.config.unet)}
         return UNet(out=self.shape[-1], remat=self.remat != "none", dtype=self.policy.compute_dtype, **fields)
 
+    @property
+    def _canvas(self) -> Canvas:
+        """The decoder's own layer, to be asked for its maps (the compiler computes them once)."""
+        h, w, _ = self._padded
+        c = self.config.unet
+        return Canvas((h // c.patch, w // c.patch, c.canvas))
+
+    @property
+    def _price(self) -> Float[Array, "n"]:
+        """Of drawing: 1 for factors without effects among the factors, 1.5 for others, so that the nearest cause draws.
+
+        Where a child is a function of its parents, the data cannot tell whether the picture shows the child or them.
+        """
+        return jnp.asarray([1.5 if self.scm.graph.children(name) else 1.0 for name in self.factors])
+
     def init(self, key: Key) -> Params:
         """Fresh parameters; jit it, it traces every network once."""
         keys = jax.random.split(key, 4)
@@ -252,11 +267,16 @@ class DiffusionAE:
         out = self._unet.apply({"params": params["unet"]}, xt, t, features)
         terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
         terms["mechanism"] = mechanism
+        if config.weights.footprint:
+            terms["footprint"] = footprint(self._canvas.apply({"params": params["unet"]["canvas"]}, features), self._price)
         if config.kl_kept_only:
             terms = {name: value * kept if name.endswith("_kl") else value for name, value in terms.items()}
         gamma = config.weights.gamma * jnp.minimum(1.0, (step + 1) / max(config.weights.gamma_warmup, 1))
         total = terms["diffusion"] + gamma * (config.weights.label * terms["label_kl"] + config.weights.noise * terms["noise_kl"])
-        return total + config.weights.mechanism * terms["mechanism"], base.Aux(terms, moments if train else None)
+        total = total + config.weights.mechanism * terms["mechanism"]
+        if config.weights.footprint:
+            total = total + config.weights.footprint * terms["footprint"]
+        return total, base.Aux(terms, moments if train else None)
 
     def _labels(self, batch: Batch) -> tuple[Float[Array, "b n"], Float[Array, "b"]]:
         """Labels on unit scale, and 1 where a row is labelled. Labels that the batch lacks count as unlabelled."""

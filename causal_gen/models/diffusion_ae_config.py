@@ -57,13 +57,15 @@ class UNetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsConfig:
-    """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, and the mechanism term."""
+    """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, the mechanism term, and
+    the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
 
     gamma: float = _at_least(0.01, 0)
     gamma_warmup: int = _at_least(0, 0)
     label: float = _at_least(1.0, 0)
     noise: float = _at_least(1.0, 0)
     mechanism: float = _at_least(0.1, 0)
+    footprint: float = _at_least(0.0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,10 @@ class DiffusionAEConfig:
     unet: UNetConfig = UNetConfig()
     process: GaussianProcess = GaussianProcess()
     weights: WeightsConfig = WeightsConfig()
+
+    def __post_init__(self):
+        if self.weights.footprint and not self.unet.canvas:
+            raise ValueError("weights.footprint is a price of what is drawn on unet.canvas, which is 0; set a canvas, or the price to 0")
 
     def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig, precision: str, remat: str) -> Any:
         """The model over a data source's entries; see `diffusion_ae.make`."""

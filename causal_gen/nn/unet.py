@@ -89,7 +89,7 @@ class Up(nn.Module):
 
 
 class Canvas(nn.Module):
-    """A picture-sized map [b, h, w, c] drawn from factors [b, n, f]: each factor draws its own through two dense layers, and they add up.
+    """A picture-sized map [b, n, h, w, c] for each of the factors [b, n, f], through two dense layers a factor.
 
     Dense layers place things exactly at the cost of a small matrix product; that no factor's map depends on another keeps
     what one factor draws still when another is intervened upon.
@@ -99,14 +99,14 @@ class Canvas(nn.Module):
     hidden: int = 64
 
     @nn.compact
-    def __call__(self, factors: Float[Array, "b n f"]) -> Float[Array, "b h w c"]:
+    def __call__(self, factors: Float[Array, "b n f"]) -> Float[Array, "b n h w c"]:
         b, n, f = factors.shape
         init = nn.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=(0,))
         w_in = self.param("w_in", init, (n, f, self.hidden))
         b_in = self.param("b_in", nn.initializers.normal(0.5), (n, self.hidden))
+        w_out = self.param("w_out", init, (n, self.hidden, int(np.prod(self.shape))))
         h = nn.silu(jnp.einsum("bnf,nfd->bnd", factors, w_in) + b_in[None])
-        # as one product: the sum over factors is part of the contraction
-        return nn.Dense(int(np.prod(self.shape)), name="draw")(h.reshape(b, n * self.hidden)).reshape(b, *self.shape)
+        return jnp.einsum("bnd,ndp->bnp", h, w_out).reshape(b, n, *self.shape)
 
 
 class UNet(nn.Module):
@@ -156,7 +156,9 @@ class UNet(nn.Module):
         x = fold(x.astype(self.dtype), self.patch)
         canvas = None
         if condition is not None and self.canvas:
-            canvas = Canvas((*x.shape[1:3], self.canvas), name="canvas")(condition).astype(self.dtype)
+            # the background is a constant of the layer, so that no factor has to draw it
+            ground = self.param("ground", nn.initializers.zeros, (*x.shape[1:3], self.canvas))
+            canvas = (Canvas((*x.shape[1:3], self.canvas), name="canvas")(condition).sum(1) + ground[None]).astype(self.dtype)
             x = jnp.concatenate([x, canvas], -1)
         if self.coordinates:
             x = jnp.concatenate([x, coordinate_channels(x, self.coordinates)], -1)
@@ -185,6 +187,15 @@ class UNet(nn.Module):
             h = jnp.concatenate([h, canvas], -1)
         out = nn.Conv(self.out * self.patch**2, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h.astype(jnp.float32))
         return unfold(out, self.patch)
+
+
+def footprint(maps: Float[Array, "b n h w c"], price: Float[Array, "n"]) -> Float[Array, "b"]:
+    """How much of the picture the factors draw: the length of each factor's map at each pixel times its price, summed over factors.
+
+    A group lasso (Yuan & Lin 2006) with one group a factor and pixel: of factors that could both draw a thing, the cheapest
+    few are left to do it. Meaned over pixels.
+    """
+    return (jnp.sqrt((maps**2).sum(-1) + 1e-6) * price.reshape(1, -1, 1, 1)).sum(1).mean((1, 2))
 
 
 def fold(x: Float[Array, "b h w c"], patch: int) -> Array:

@@ -29,8 +29,9 @@ def get_config(mode: str = "") -> ConfigDict:
             "label_forcing": 0.0,
             "null": "zero",
             "process": {"prediction": "eps"},
+            "unet": {**config.model.unet.to_dict(), "canvas": 0, "modulate": True},
             # the released weight rises to 1 over 50,000 steps
-            "weights": {"gamma": 1.0, "gamma_warmup": 50_000, "mechanism": 0.0},
+            "weights": {"gamma": 1.0, "gamma_warmup": 50_000, "mechanism": 0.0, "footprint": 0.0},
         }
     )
     config.model.encoder = {**config.model.get("encoder", ConfigDict()).to_dict(), "norm": "batch"}
