@@ -11,6 +11,7 @@ Every error below is one line that names the cause, the place and the way out; t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 __all__ = [
-    "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Float", "GraphError", "Int",
+    "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Entry", "Float", "GraphError", "Int",
     "InterventionError", "Key", "Noise", "Params", "PyTree", "UInt8", "UserError", "WorkdirError",
 ]  # fmt: skip
 
@@ -27,6 +28,18 @@ PyTree: TypeAlias = Any
 Params: TypeAlias = Any  # one pytree of arrays; its optional entry "state" is updated without a gradient
 Batch: TypeAlias = Mapping[str, Any]  # named entries, batch axis first
 Noise: TypeAlias = Any  # a pytree of exogenous draws, batch axis first
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry of a batch: the shape of an example, its dtype, its physical unit and support (None: unbounded)."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    description: str = ""
 
 
 class UserError(Exception):

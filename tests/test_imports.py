@@ -39,7 +39,6 @@ HOMES = {  # package -> where it may be imported
     "tensorflow": (),
     "torch": (),
 }
-SHARED = {"models": ("causal_gen.data.base",)}  # the batch entries' description is the one thing that models and data share
 
 
 def allowed(room: str) -> set[str]:
@@ -72,7 +71,7 @@ def violations(path: str, source: str) -> list[str]:
         top, *rest = name.split(".")
         if top == "causal_gen" and rest and room in DIRECT:
             other = rest[0] if rest[0] in DIRECT else "__init__"
-            if other not in allowed(room) and not name.startswith(SHARED.get(room, ("-",))):
+            if other not in allowed(room):
                 wrong.append(f"{path} imports {name}: {room} may not import {other}")
         if top in HOMES and not path.startswith(HOMES[top] or ("-",)):
             wrong.append(f"{path} imports {name}: {top} belongs to {', '.join(HOMES[top]) or 'nobody'}")

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from causal_gen.scm.intervention import Intervention
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One entry of a batch: the shape of an example, its dtype, its physical unit and support (None: unbounded)."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    description: str = ""
+from causal_gen.types import Entry
 
 
 @runtime_checkable

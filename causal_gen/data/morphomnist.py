@@ -26,11 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import digits, idx, morphology, storage, workers
-from causal_gen.data.base import Entry
 from causal_gen.data.labels import label_mask, statistics
 from causal_gen.data.storage import Column, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical
-from causal_gen.types import DataError, Float, Int
+from causal_gen.types import DataError, Entry, Float, Int
 
 FACTORS = ("thickness", "intensity")
 ADDRESS = "https://storage.googleapis.com/cvdf-datasets/mnist/"

@@ -28,11 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import raster, storage
-from causal_gen.data.base import Entry
 from causal_gen.data.labels import label_mask, statistics
 from causal_gen.data.storage import Column, Columns, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical
-from causal_gen.types import Array, Float, Int
+from causal_gen.types import Array, Entry, Float, Int
 
 PIVOT, GROUND, ROD, BALL_AT, BALL_RADIUS = (10.0, 10.5), -0.5, 9.5, 8.0, 1.5
 SUN_Y, SUN_RADIUS = 20.5, 3.0

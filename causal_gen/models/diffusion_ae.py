@@ -16,14 +16,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.data.base import Entry
 from causal_gen.losses import gaussian
 from causal_gen.models import base
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
@@ -35,9 +34,8 @@ from causal_gen.sampling import ddim, guidance
 from causal_gen.sampling.base import Denoiser, SamplingConfig
 from causal_gen.scm.block import BlockScm
 from causal_gen.scm.intervention import Acts, Intervention, canonical
-from causal_gen.scm.marginal import Marginal, Scaling
 from causal_gen.structure.graph import Dag
-from causal_gen.types import Array, Batch, ConfigError, Float, Key, Noise, Params
+from causal_gen.types import Array, Batch, Float, Key, Noise, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,41 +46,9 @@ class Query:
     noised: Array
 
 
-def make(
-    config: DiffusionAEConfig, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig, precision: str, remat: str
-) -> DiffusionAE:
-    """The model of a config over a data source's entries. Raises `ConfigError`, all problems at once."""
-    factors = Dag.from_edges(config.graph, config.nodes)
-    problems = []
-    for name in factors.nodes:
-        if name not in entries or name not in stats:
-            known = ", ".join(sorted(stats))
-            problems.append(f"model.graph: factor {name!r} is not in the data; its factors are {known}")
-    if config.image not in entries:
-        problems.append(f"model.image: entry {config.image!r} is not in the data; its entries are {', '.join(entries)}")
-    for name, _ in config.scaling:
-        if name not in factors.nodes:
-            problems.append(f"model.scaling: factor {name!r} is not in model.graph; its nodes are {', '.join(factors.nodes)}")
-    if sampling.omega != 1 and not config.drop:
-        problems.append(
-            f"sampling.omega: {sampling.omega} needs a model trained without z now and then; set model.drop above 0 and train, or omega to 1"
-        )
-    if problems:
-        raise ConfigError(problems)
-    kinds = dict(config.scaling)
-    scalings = tuple(Scaling.fit(kinds.get(n, "standard"), stats[n], entries[n].low, entries[n].high) for n in factors.nodes)
-    marginals = tuple(
-        Marginal.fit(stats[n]["quantiles"], scaling) if config.root_prior == "fitted" and not factors.parents(n) else None
-        for n, scaling in zip(factors.nodes, scalings, strict=True)
-    )
-    h, w, _ = entries[config.image].shape
-    side = config.unet.patch * 2 ** (len(config.unet.multipliers) - 1)
-    h, w = h + 2 * config.pad, w + 2 * config.pad
-    if h % side or w % side:
-        raise ConfigError(f"model.pad: sides {h} x {w} do not divide by {side}, which model.unet asks for (patch and multipliers)")
-    scm = BlockScm(factors, config.block, scalings, marginals, config.through)
-    ddim.grid(config.process, sampling.steps)
-    return DiffusionAE(config, scm, entries[config.image].shape, sampling, Policy.parse(precision), remat)
+def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
+    """A layer as a function of its parameters."""
+    return module.apply({"params": params}, *inputs, method=method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +167,7 @@ class DiffusionAE:
         return jnp.clip((x[:, pad : pad + h, pad : pad + w] + 1) / 2, 0, 1)
 
     def _location(self, params: Params) -> Any:
-        variables = {"params": params["mechanisms"]}
-        return lambda i, blocks: self._conditioners.apply(variables, i, blocks, method="location")
+        return lambda i, blocks: _apply(self._conditioners, params["mechanisms"], i, blocks, method="location")
 
     def _scale(self, params: Params) -> Float[Array, "n k"]:
         """s of block.py eq. (2). "unit" is N(0, I) on z, whose deviations have 1/k of its variance in the basis of eq. (4)."""
@@ -223,7 +188,7 @@ class DiffusionAE:
 
     def _denoiser(self, params: Params, condition: Float[Array, "b n f"]) -> Denoiser:
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            out = self._unet.apply({"params": params["unet"]}, x, t, condition)
+            out = _apply(self._unet, params["unet"], x, t, condition)
             return self.config.process.x0_eps(out, x, t)
 
         return denoise
@@ -235,7 +200,7 @@ class DiffusionAE:
     def _posterior(self, params: Params, x: Array, train: bool) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"], Any]:
         """Mean and log-variance of q(u|x) in the basis of block.py eq. (4), and batch moments."""
         running = params["state"]["running"] if self.config.encoder.norm == "batch" else None
-        mean, log_variance, moments = self._encoder.apply({"params": params["encoder"]}, x, running, train)
+        mean, log_variance, moments = _apply(self._encoder, params["encoder"], x, running, train)
         shape = (x.shape[0], len(self.factors), self.config.block)
         return mean.reshape(shape), log_variance.reshape(shape), moments
 
@@ -264,11 +229,11 @@ class DiffusionAE:
         features = self._features(self.scm.to_blocks(w))
         kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
         features = jnp.where(kept[:, None, None], features, self._null(params, features))
-        out = self._unet.apply({"params": params["unet"]}, xt, t, features)
+        out = _apply(self._unet, params["unet"], xt, t, features)
         terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
         terms["mechanism"] = mechanism
         if config.weights.footprint:
-            terms["footprint"] = footprint(self._canvas.apply({"params": params["unet"]["canvas"]}, features), self._price)
+            terms["footprint"] = footprint(_apply(self._canvas, params["unet"]["canvas"], features), self._price)
         if config.kl_kept_only:
             terms = {name: value * kept if name.endswith("_kl") else value for name, value in terms.items()}
         gamma = config.weights.gamma * jnp.minimum(1.0, (step + 1) / max(config.weights.gamma_warmup, 1))

@@ -6,9 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from causal_gen.data.base import Entry
+from causal_gen.nn.precision import Policy
 from causal_gen.process.gaussian import GaussianProcess
+from causal_gen.sampling import ddim
 from causal_gen.sampling.base import SamplingConfig
+from causal_gen.scm.block import BlockScm
+from causal_gen.scm.marginal import Marginal, Scaling
+from causal_gen.structure.graph import Dag
+from causal_gen.types import ConfigError, Entry
 
 
 def _choice(default: str, *others: str) -> Any:
@@ -112,7 +117,42 @@ class DiffusionAEConfig:
             raise ValueError("weights.footprint is a price of what is drawn on unet.canvas, which is 0; set a canvas, or the price to 0")
 
     def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig, precision: str, remat: str) -> Any:
-        """The model over a data source's entries; see `diffusion_ae.make`."""
-        from causal_gen.models import diffusion_ae  # the networks are imported when one is built, not when a config is read
+        """The model over a data source's entries. Raises `ConfigError`, with all problems of names at once."""
+        from causal_gen.models.diffusion_ae import DiffusionAE  # networks are imported when one is built, not when a config is read
 
-        return diffusion_ae.make(self, entries, stats, sampling, precision, remat)
+        factors = Dag.from_edges(self.graph, self.nodes)
+        if problems := self._problems(factors, entries, stats, sampling):
+            raise ConfigError(problems)
+        kinds = dict(self.scaling)
+        scalings = tuple(Scaling.fit(kinds.get(n, "standard"), stats[n], entries[n].low, entries[n].high) for n in factors.nodes)
+        marginals = tuple(
+            Marginal.fit(stats[n]["quantiles"], scaling) if self.root_prior == "fitted" and not factors.parents(n) else None
+            for n, scaling in zip(factors.nodes, scalings, strict=True)
+        )
+        scm = BlockScm(factors, self.block, scalings, marginals, self.through)
+        ddim.grid(self.process, sampling.steps)
+        h, w, channels = entries[self.image].shape
+        return DiffusionAE(self, scm, (h, w, channels), sampling, Policy.parse(precision), remat)
+
+    def _problems(self, factors: Dag, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: SamplingConfig) -> list[str]:
+        """What this config and a data source disagree on, a line each."""
+        problems = []
+        for name in factors.nodes:
+            if name not in entries or name not in stats:
+                known = ", ".join(sorted(stats))
+                problems.append(f"model.graph: factor {name!r} is not in the data; its factors are {known}")
+        for name, _ in self.scaling:
+            if name not in factors.nodes:
+                problems.append(f"model.scaling: factor {name!r} is not in model.graph; its nodes are {', '.join(factors.nodes)}")
+        if sampling.omega != 1 and not self.drop:
+            problems.append(
+                f"sampling.omega: {sampling.omega} needs a model trained without z now and then; "
+                "set model.drop above 0 and train, or omega to 1"
+            )
+        if self.image not in entries:
+            return [*problems, f"model.image: entry {self.image!r} is not in the data; its entries are {', '.join(entries)}"]
+        side = self.unet.patch * 2 ** (len(self.unet.multipliers) - 1)
+        h, w = (length + 2 * self.pad for length in entries[self.image].shape[:2])
+        if h % side or w % side:
+            problems.append(f"model.pad: sides {h} x {w} do not divide by {side}, which model.unet asks for (patch and multipliers)")
+        return problems

@@ -158,7 +158,8 @@ class UNet(nn.Module):
         if condition is not None and self.canvas:
             # the background is a constant of the layer, so that no factor has to draw it
             ground = self.param("ground", nn.initializers.zeros, (*x.shape[1:3], self.canvas))
-            canvas = (Canvas((*x.shape[1:3], self.canvas), name="canvas")(condition).sum(1) + ground[None]).astype(self.dtype)
+            maps = Canvas((x.shape[1], x.shape[2], self.canvas), name="canvas")(condition)
+            canvas = (maps.sum(1) + ground[None]).astype(self.dtype)
             x = jnp.concatenate([x, canvas], -1)
         if self.coordinates:
             x = jnp.concatenate([x, coordinate_channels(x, self.coordinates)], -1)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from causal_gen.data.base import Entry
 from causal_gen.evaluate import axioms, instruments, scores
 from causal_gen.evaluate.base import Bench, EvaluateConfig, Instrument, jsonable
 from causal_gen.evaluate.batched import Batched
 from causal_gen.structure.graph import Dag
+from causal_gen.types import Entry
 
 
 class Bars:

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_gen.data.base import Entry
 from causal_gen.models.diffusion_ae import DiffusionAE
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig, EncoderConfig, UNetConfig, WeightsConfig
 from causal_gen.sampling.base import SamplingConfig
 from causal_gen.scm.intervention import do
-from causal_gen.types import ConfigError
+from causal_gen.types import ConfigError, Entry
 
 FACTORS = ("a", "b", "c")
 ENTRIES = {"image": Entry((8, 8, 1))} | {name: Entry(()) for name in FACTORS}

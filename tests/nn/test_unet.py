@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from causal_gen.nn.norm import GroupNorm
-from causal_gen.nn.unet import UNet, fold, timestep_embedding, unfold
+from causal_gen.nn.unet import Canvas, UNet, fold, footprint, timestep_embedding, unfold
 
 
 def test_group_norm_is_flaxs():
@@ -43,3 +43,27 @@ def test_every_pixel_hears_of_time_condition_and_every_other_pixel(patch):
     assert (jnp.abs(dx).sum(-1) > 0).all() and (jnp.abs(dc) > 0).all()
     later = unet.apply(params, x, jnp.array([100]), condition)
     assert float(jnp.abs(later - unet.apply(params, x, t, condition)).max()) > 1e-4
+
+
+def test_a_factors_map_is_drawn_by_that_factor_alone():
+    canvas = Canvas((2, 3, 4), hidden=5)
+    factors = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    params = canvas.init(jax.random.key(1), factors)
+    jacobian = jax.jacrev(lambda f: canvas.apply(params, f).sum((3, 4, 2)))(factors)  # [b, n] by [b, n, f]
+    felt = jnp.abs(jacobian).sum(-1)
+    own = jnp.einsum("bn,cm->bncm", jnp.ones((2, 3)), jnp.ones((2, 3))) * jnp.eye(2)[:, None, :, None] * jnp.eye(3)[None, :, None, :]
+    assert (felt[own == 0] == 0).all() and (felt[own > 0] > 0).all()
+
+
+def test_of_two_factors_that_draw_the_same_the_cheaper_one_is_left():
+    """Subgradient descent on maps whose sum is fixed: the price decides, and at equal footprints sharing costs no less."""
+    target = jnp.ones((1, 2, 2, 3))
+    price = jnp.array([1.5, 1.0])
+
+    def cost(first):
+        return footprint(jnp.stack([first, target - first], 1), price)[0]
+
+    slope, first = jax.jit(jax.grad(cost)), 0.5 * target
+    for _ in range(200):
+        first = first - 0.1 * slope(first)
+    assert float(jnp.abs(first).max()) < 0.1 and float(cost(first)) < float(cost(0.5 * target))

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.data.base import Entry
 from causal_gen.models.base import Aux, Group
 from causal_gen.structure.graph import Dag
+from causal_gen.types import Entry
 
 
 @dataclasses.dataclass(frozen=True)
