@@ -37,7 +37,7 @@ def params(model: DiffusionAE):
     """Off the initial point, where blocks are the identity and the output is zero."""
     leaves, tree = jax.tree.flatten(jax.jit(model.init)(KEY))
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(tree, [p + 0.02 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
+    return jax.tree.unflatten(tree, [p + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
 
 
 def batch(**changes):
@@ -101,7 +101,7 @@ def test_released_switches_change_what_they_name():
     model = make()
     plain, _ = loss(model, params(model), batch(), 10)
     for change in (
-        {"through": "u"}, {"noise_scale": "unit"}, {"fixed_variance": 0.001}, {"kl_reduction": "sum"}, {"label_forcing": 0.0},
+        {"through": "u"}, {"noise_scale": "unit"}, {"fixed_variance": 0.001}, {"kl_reduction": "sum"}, {"label_forcing": 1.0},
         {"drop": 1.0, "null": "zero"}, {"drop": 1.0, "kl_kept_only": True}, {"weights": WeightsConfig(gamma_warmup=1000)},
     ):  # fmt: skip
         other, _ = loss(make(**change), params(model), batch(), 10)
