@@ -59,7 +59,13 @@ def start(command: Command) -> NoReturn:
     environment = allocator_environment(sys.argv[1:], os.environ) if command.tune else None
     if environment is not None and not _wants_help(sys.argv[1:]):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-    sys.exit(main(command, sys.argv[1:], prepare=_keep_compiled_programs))
+    try:
+        code = main(command, sys.argv[1:], prepare=_keep_compiled_programs)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
 
 
 def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> int:

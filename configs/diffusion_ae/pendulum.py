@@ -4,6 +4,14 @@
     python -m experiments.evaluate --workdir=runs/pendulum
 
 Modes: `demo` (what `make demo` runs) and `tiny` (CI).
+
+Measured, demo, seed 0: 4,990 steps in its limit of 470 s on 2 CPU cores that ran tests beside it; 64 unseen scenes, 25 DDIM steps:
+
+    counterfactual pixel error      do(angle) .0062, do(light) .0057     (copying .0446, .0382; not propagating .0078, .0123)
+    error in the shadow strip       do(angle) .0099, do(light) .0103     (not propagating .0836, .1306)
+    predicted shadow length         do(angle) .190,  do(light) .186      simulator units; position .026, .029
+    composition, 1 and 3 cycles     .0046, .0072
+    do(shadow_length), elsewhere    .0059 of change outside the strip, where a null intervention changes .0044
 """
 
 from ml_collections import ConfigDict
