@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ def label_mask(seed: int, size: int, fraction: float) -> Bool[np.ndarray, "size"
     mask = np.zeros(size, bool)
     mask[order[: max(1, round(fraction * size))]] = True
     return mask
+
+
+def withhold(batch: Mapping[str, np.ndarray], names: Iterable[str], mask: Bool[np.ndarray, "b"]) -> dict[str, np.ndarray]:
+    """`batch` with the entries `names` zeroed where `mask` is False, so that nothing can peek, and `label_mask` saying where."""
+    hidden = {name: np.where(mask, batch[name], batch[name].dtype.type(0)) for name in names}
+    return {**batch, **hidden, "label_mask": mask}
 
 
 def statistics(values: Float[np.ndarray, "b"]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import digits, idx, morphology, storage, workers
-from causal_gen.data.labels import label_mask, statistics
+from causal_gen.data.labels import label_mask, statistics, withhold
 from causal_gen.data.storage import Column, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.types import DataError, Entry, Float, Int
@@ -200,7 +200,7 @@ class MorphoMNIST:
         out |= {name: rows[name][indices] for name in (*FACTORS, "digit")}
         if self.config.label_fraction < 1:
             mask = self.labelled[indices] if split == "train" else np.ones(len(indices), bool)
-            out |= {name: np.where(mask, out[name], out[name].dtype.type(0)) for name in (*FACTORS, "digit")} | {"label_mask": mask}
+            out = withhold(out, (*FACTORS, "digit"), mask)
         return out
 
     def stats(self) -> dict[str, Any]:

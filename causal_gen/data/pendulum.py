@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import raster, storage
-from causal_gen.data.labels import label_mask, statistics
+from causal_gen.data.labels import label_mask, statistics, withhold
 from causal_gen.data.storage import Column, Columns, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.types import Array, Entry, Float, Int
@@ -194,7 +194,7 @@ class Pendulum:
         out |= {name: rows[name][indices] for name in FACTORS}
         if self.config.label_fraction < 1:
             mask = self.labelled[indices] if split == "train" else np.ones(len(indices), bool)
-            out |= {name: np.where(mask, out[name], np.float32(0)) for name in FACTORS} | {"label_mask": mask}
+            out = withhold(out, FACTORS, mask)
         return out
 
     def stats(self) -> dict[str, Any]:
