@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/diffusion_ae/morphomnist.py --workdir=runs/morphomnist --config.data.root=FOLDER
     python -m experiments.evaluate --workdir=runs/morphomnist
 
-Measured, seed 0: 8,000 steps, 33 minutes beside another training on 2 CPU cores; 1,000 test digits, 60 DDIM steps, values from the marginal;
+Measured, seed 0: 8,000 steps, 33 minutes beside another training on 2 CPU cores; 1,000 test digits, 60 DDIM steps, marginal values;
 28x28 grey levels (0..255) against the exact counterfactual:
 
     pixel error                     do(thickness) 4.57, do(intensity) 2.77   (copying 12.16, 6.94)
