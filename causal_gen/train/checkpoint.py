@@ -107,12 +107,17 @@ def _filter_hooks() -> None:
     if getattr(hook, "filters_orbax", False):
         return
 
+    def late(error: BaseException | None) -> bool:
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
     def excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        if not late(error):
             hook(kind, error, trace)
 
     def unraisablehook(about: Any) -> None:
-        if not (isinstance(about.object, types.CoroutineType) and "orbax" in about.object.cr_code.co_filename):
+        unawaited = isinstance(about.object, types.CoroutineType) and "orbax" in about.object.cr_code.co_filename
+        # a callback's error reaches either hook, by the thread it comes on
+        if not (unawaited or late(about.exc_value)):
             forgotten(about)
 
     excepthook.filters_orbax = True

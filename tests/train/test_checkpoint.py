@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
+import types
 
 import chex
 import jax
@@ -13,6 +15,7 @@ import pytest
 
 from causal_gen.parallel import rules
 from causal_gen.parallel.mesh import MeshConfig, make_mesh
+from causal_gen.train import checkpoint
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints, hash_leaf, load_params
 from causal_gen.train.state import TrainConfig
 from causal_gen.train.step import make_init
@@ -136,6 +139,17 @@ def test_a_missing_or_shortened_file_is_one_line(tmp_path, capfd):
         assert "checkpoint 0" in one_line(caught)
         assert capfd.readouterr().err == ""
     gc.collect()  # what a failed read leaves behind would complain here
+
+
+@pytest.mark.parametrize(("error", "passes"), [(RuntimeError("Event loop is closed"), False), (RuntimeError("boom"), True)])
+def test_only_the_late_callbacks_of_a_failed_read_are_dropped(monkeypatch, error, passes):
+    seen = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: seen.append(error))
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: seen.append(about.exc_value))
+    checkpoint._filter_hooks()
+    sys.excepthook(type(error), error, None)
+    sys.unraisablehook(types.SimpleNamespace(object=None, exc_value=error))
+    assert seen == [error] * 2 * passes
 
 
 @pytest.mark.parametrize(
