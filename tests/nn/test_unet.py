@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from causal_gen.nn.norm import GroupNorm
-from causal_gen.nn.unet import Canvas, UNet, fold, footprint, timestep_embedding, unfold
+from causal_gen.nn.unet import Canvas, UNet, Up, fold, footprint, timestep_embedding, unfold
 
 
 def test_group_norm_is_flaxs():
@@ -21,6 +21,24 @@ def test_folding_pixels_into_channels_is_undone():
     x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
     assert fold(x, 2).shape == (2, 3, 2, 12)
     np.testing.assert_array_equal(unfold(fold(x, 2), 2), x)
+
+
+def test_up_is_a_convolution_of_the_doubled_picture():
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(x.shape[-1], (3, 3), name="conv")(jnp.repeat(jnp.repeat(x, 2, 1), 2, 2))
+
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
+    params = Plain().init(jax.random.key(1), x)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, Up().init(jax.random.key(1), x))  # one checkpoint serves both
+    weight = jax.random.normal(jax.random.key(2), (2, 10, 6, 4))
+
+    def graded(module):
+        return jax.value_and_grad(lambda params, x: (weight * module.apply(params, x) ** 2).sum(), (0, 1))(params, x)
+
+    for plain, ours in zip(jax.tree.leaves(graded(Plain())), jax.tree.leaves(graded(Up())), strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_embedding_separates_times():
