@@ -41,7 +41,8 @@ METRICS: dict[str, Meaning] = {
     ),
     "outside": Meaning(
         "Change elsewhere",
-        "How much the image changes where this intervention should change nothing; a null intervention's change stands beside it.",
+        "How much the image changes where this intervention should change nothing. Beside it the change that a null intervention "
+        "makes, and how far the two answers are apart, which is the part that is due to this intervention.",
         "down",
     ),
     "children": Meaning(
@@ -104,6 +105,37 @@ METRICS: dict[str, Meaning] = {
         "What the instrument errs by on true test pictures: nothing measured with it can be told to be better.",
         "",
     ),
+    "bits_per_byte": Meaning(
+        "Bits per byte",
+        "What a held-out byte of text costs the model on average; 8 is a guess among all. The standard error counts documents, not rows.",
+        "down",
+    ),
+    "bits_per_token": Meaning("Bits per token", "What a held-out token that is scored costs the model on average.", "down"),
+    "gap": Meaning(
+        "Nats above the best",
+        "How much more a scored token costs the model than the best predictor that the task allows, on the very same rows.",
+        "down",
+    ),
+    "token_accuracy": Meaning("Next token right", "Share of scored tokens that are the likeliest one given those before them.", "up"),
+    "null": Meaning(
+        "Null intervention",
+        "Share of tokens that come back as they were when nothing is set: exactly 1, or the noise does not explain the sequence.",
+        "up",
+    ),
+    "takes": Meaning("The intervention takes", "Share of the positions that were set which hold what they were set to: exactly 1.", "up"),
+    "before": Meaning(
+        "Moved before it",
+        "Share of tokens before the position that was set which differ: exactly 0, since causes come first.",
+        "down",
+    ),
+    "after": Meaning(
+        "Moved after it",
+        "Share of later tokens that differ where another token was set: how far the model carries the change. Neither way is better.",
+        "",
+    ),
+    "gumbel_mean": Meaning("Abducted noise, mean", "Mean of the Gumbel noise found for test rows, over all tokens of the vocabulary.", ""),
+    "gumbel_std": Meaning("Abducted noise, sd", "Its standard deviation.", ""),
+    "gumbel_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard Gumbel law, 0 to 1.", "down"),
     "noise_std": Meaning(
         "Abducted noise, sd",
         "Standard deviation of the noise found for the test pictures; the model draws it with 1.",
@@ -120,6 +152,9 @@ METRICS: dict[str, Meaning] = {
 
 def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
     """The figures of metrics.json in groups (title, rows), those first that a reader looks for first. Missing parts are left out."""
+    if "null" in metrics:
+        yield from _sequences(metrics)
+        return
     for factor, found in metrics.get("do", {}).items():
         yield f"do({factor})", list(_intervention(factor, found))
     whole = [Row("composition", _cycles(m), value, PIXEL) for m, value in metrics.get("composition", {}).get("mae", {}).items()]
@@ -127,6 +162,28 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
     yield "Axioms of the image", whole
     yield "Latents and labels", list(_latents(metrics))
     yield "Instruments and noise", list(_instruments(metrics))
+
+
+def _sequences(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
+    held = metrics.get("heldout", {})
+    about = f"{held.get('tokens', 0):,} held-out tokens" + (" (a bound)" if held.get("likelihood") == "bound" else "")
+    rates = []
+    for name, unit in (("bits_per_byte", "bit"), ("bits_per_token", "bit"), ("gap", "nat")):
+        if name in held:
+            rates.append(
+                Row(name, about, held[name]["value"], unit, {"standard error": held[name]["se"]} if held[name]["se"] is not None else {})
+            )
+    if metrics.get("accuracy") is not None:
+        rates.append(Row("token_accuracy", "scored tokens", metrics["accuracy"]))
+    yield "Likelihood", rates
+    asked = "one position a batch of rows"
+    known = {"takes": {"must be": 1.0}, "before": {"must be": 0.0}, "after": {}}
+    axioms = [Row("null", "predict(abduct(x))", metrics["null"], "", {"must be": 1.0})]
+    axioms += [Row(name, asked, metrics.get(name), "", beside) for name, beside in known.items()]
+    yield "Axioms of interventions on a position", axioms
+    noise, laws = metrics.get("noise", {}), {"mean": 0.5772, "std": 1.2825}
+    beside = {name: {"standard Gumbel": laws[name]} if name in laws else {} for name in ("mean", "std", "ks") if name in noise}
+    yield "Noise", [Row(f"gumbel_{name}", "all entries, pooled", noise[name], "", held) for name, held in beside.items()]
 
 
 def _cycles(count: str) -> str:
@@ -148,7 +205,8 @@ def _intervention(factor: str, found: Mapping[str, Any]) -> Iterator[Row]:
         beside = _beside(strip, copy="copy the factual image", not_propagated="do not propagate")
         yield Row("strip", f"{name} rows", strip["mae"], PIXEL, beside)
     if "outside" in found:
-        yield Row("outside", "outside the strip", found["outside"]["change"], PIXEL, {"null intervention": found["outside"]["composition"]})
+        beside = _beside(found["outside"], composition="null intervention", moved="between the two answers")
+        yield Row("outside", "outside the strip", found["outside"]["change"], PIXEL, beside)
     for name, child in found.get("children", {}).items():
         yield Row("children", name, child["mae"], child["unit"], {"copy the factual value": child["copy"]})
     for name, tool in found.get("effectiveness", {}).items():

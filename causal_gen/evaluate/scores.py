@@ -41,7 +41,8 @@ def pixels(
     """Counterfactual pixel error with its baselines, over the image and over the strips of the bench.
 
     `held` is the truth with the descendants at their factual values (None: there are none). For factors with an
-    `outside`, the mean change outside of that strip stands beside the change that a null intervention makes there.
+    `outside`, the mean change outside of that strip stands beside the change that a null intervention makes there, and `moved`, what
+    setting the factor changes in the model's answer to the null intervention.
     """
     per_scene = np.abs(answer - truth).mean((1, 2, 3))
     out: dict[str, Any] = {"mae": float(per_scene.mean()), "mae_p95": float(np.quantile(per_scene, 0.95)), "copy": mean_abs(image, truth)}
@@ -58,6 +59,7 @@ def pixels(
         out["outside"] = {
             "change": mean_abs(answer[:, rest], image[:, rest]),
             "composition": mean_abs(reconstruction[:, rest], image[:, rest]),
+            "moved": mean_abs(answer[:, rest], reconstruction[:, rest]),
         }
     return out
 

@@ -151,13 +151,16 @@ class Engine:
         return rules.table(self.abstract.params, placed.params)
 
     def heldout(self, params: Any, count: int) -> dict[str, float]:
-        """Mean loss and terms, as eval_*, over the first `count` batches of the test split (fewer where it is smaller)."""
+        """Mean loss and terms, as eval_*, over the last `count` batches of the test split (fewer where it is smaller).
+
+        Evaluations begin with the first: they see other examples than those that chose the best checkpoint.
+        """
         size, rows = self.data.size("test"), self.train.batch_size
         rows = min(rows, max(size // batch_shards(self.mesh), 1) * batch_shards(self.mesh))
         sums: dict[str, float] = {}
         chosen = range(min(count, max(size // rows, 1)))
         for i in chosen:
-            indices = (np.arange(rows) + i * rows) % size
+            indices = (size - (i + 1) * rows + np.arange(rows)) % size
             local = np.array_split(indices, jax.process_count())[jax.process_index()]
             scores = jax.device_get(self.score(params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)))
             sums = {name: sums.get(name, 0.0) + float(value) / len(chosen) for name, value in scores.items()}

@@ -32,12 +32,14 @@ def get_config(mode: str = "") -> ConfigDict:
         # the scene is a function of the factors: each draws its own map, and what is left to the network at high noise is small
         "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2, "canvas": 32, "modulate": False},
         "process": {"prediction": "edm", "data_std": 0.25},
-        "weights": {"mechanism": 1.0, "footprint": 0.03},
+        # what the decoder sees of a factor is sharp: noise of label_scale / 2 on unit scale is a few hundredths of a pixel
+        "label_scale": 0.01,
+        "weights": {"gamma": 0.002, "mechanism": 1.0, "footprint": 0.06},
         "drop": 0.0,
     }
     config.sampling = {"steps": 50}
     # small batches: a step is cheap, and there are more of them in the same time
-    config.train = {"steps": 16_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
+    config.train = {"steps": 22_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
     config.train.time_limit = 1_800.0
     config.checkpoint = {"every": 2_000}
     config.log = {"every": 100, "eval_every": 2_000, "eval_batches": 16, "pictures_every": 5_000}

@@ -52,6 +52,7 @@ def test_the_true_mechanism_is_found_to_be_exact(measured):
     assert set(out["do"]["angle"]["children"]) == {"shadow_length", "shadow_position"}
     assert out["do"]["angle"]["not_propagated"] > 1e-3 and "not_propagated" not in out["do"]["shadow_length"]
     assert out["do"]["shadow_length"]["outside"]["change"] <= out["do"]["shadow_length"]["outside"]["composition"] + 1e-6
+    assert out["do"]["shadow_length"]["outside"]["moved"] <= 1e-6
     assert min(out["label_r2"].values()) > 0.999 and out["mcc"]["blocks"] > 0.999 and out["dci"]["disentanglement"] > 0.9
 
 
