@@ -15,6 +15,7 @@ REQUIRES = [
     "jaxtyping>=0.3",  # shapes in signatures
     "tensorflow-datasets>=4.9.9",  # dataset builders; works without TensorFlow on array_record files
     "array_record>=0.8",  # random access to the records of a built dataset
+    "tokenizers>=0.23",  # byte-pair encoding: learning one, and encoding a corpus in seconds
     "importlib_resources>=6.0",  # imported by tensorflow-datasets, which does not declare it
     "matplotlib>=3.9",  # pictures and curves
     "pillow>=11",  # reading the user's images

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 __all__ = [
-    "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Entry", "Float", "GraphError", "Int",
+    "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Entry", "Float", "GraphError", "Int", "Integer",
     "InterventionError", "Key", "Noise", "Params", "PyTree", "UInt8", "UserError", "WorkdirError",
 ]  # fmt: skip
 
@@ -32,7 +32,10 @@ Noise: TypeAlias = Any  # a pytree of exogenous draws, batch axis first
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One entry of a batch: the shape of an example, its dtype, its physical unit and support (None: unbounded)."""
+    """One entry of a batch: the shape of an example, its dtype, its physical unit and support (None: unbounded).
+
+    Tokens say how many values they may take, 0 .. vocabulary - 1.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -40,6 +43,7 @@ class Entry:
     low: float | None = None
     high: float | None = None
     description: str = ""
+    vocabulary: int | None = None
 
 
 class UserError(Exception):

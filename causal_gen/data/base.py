@@ -13,7 +13,11 @@ from causal_gen.types import Entry
 
 @runtime_checkable
 class Source(Protocol):
-    """A dataset with a fixed split into "train" and "test". Images are f32 [b, h, w, c] in [0, 1], factors f32 [b]."""
+    """A dataset with a fixed split into "train" and "test". Images are f32 [b, h, w, c] in [0, 1], factors f32 [b], tokens i32 [b, t].
+
+    A source that fits more than `stats` can hold (a tokenizer) has `files`, {name: content}, which its run keeps in the
+    workdir's data/, and its config has `reopen(folder, stats)`, which makes the source from them.
+    """
 
     @property
     def name(self) -> str: ...

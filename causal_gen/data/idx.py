@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from causal_gen.data import storage
 from causal_gen.types import DataError, UInt8
 
 FILES = {
@@ -54,6 +55,23 @@ def find(folder: Path, split: str) -> tuple[Path, Path] | None:
             found += [path for path in (place / stem, place / f"{stem}.gz") if path.is_file()][:1]
         if len(found) == 2:
             return found[0], found[1]
+    return None
+
+
+def locate(root: str | None, name: str) -> dict[str, tuple[Path, Path]] | None:
+    """The files of both splits, in `root` or else a data folder, or None where no folder holds them. `name` is the source that asks.
+
+    Raises `DataError` where `root`, which the user named, is no folder or holds none.
+    """
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise DataError(f"{name}: data.root {root} is not a folder; give the folder that holds {FILES['train'][0]}[.gz]")
+    for folder in [Path(root).expanduser()] if root is not None else storage.folders(None):
+        files = {split: find(folder, split) for split in FILES}
+        if all(files.values()):
+            return {split: pair for split, pair in files.items() if pair}
+    if root is not None:
+        names = ", ".join(sum(FILES.values(), ()))
+        raise DataError(f"{name}: {root} holds no MNIST; it, or its folder mnist, needs {names}, raw or .gz")
     return None
 
 

@@ -82,7 +82,7 @@ class MorphoMNISTConfig:
         Raises `DataError` where MNIST is missing and cannot be fetched, an idx file is damaged, or nothing can be written.
         """
         sizes = {"train": self.size, "test": self.test_size}
-        files = None if self.standin else _find_files(self.root)
+        files = None if self.standin else idx.locate(self.root, self.name)
         which = "standin" if self.standin else _identity(files)
         recipe = Recipe(
             name=self.name,
@@ -138,20 +138,6 @@ def _synthesise(seed: int, split: str, originals: np.ndarray, classes: np.ndarra
         "noise": noise,
         "digit": classes.astype(np.int32),
     }
-
-
-def _find_files(root: str | None) -> dict[str, tuple[Path, Path]] | None:
-    """The idx files of both splits, or None where no folder holds them. A folder that the user named must exist."""
-    if root is not None and not Path(root).expanduser().is_dir():
-        raise DataError(f"morphomnist: data.root {root} is not a folder; give the folder that holds {idx.FILES['train'][0]}[.gz]")
-    for folder in [Path(root).expanduser()] if root is not None else storage.folders(None):
-        files = {split: idx.find(folder, split) for split in AVAILABLE}
-        if all(files.values()):
-            return {split: pair for split, pair in files.items() if pair}
-    if root is not None:
-        names = ", ".join(sum(idx.FILES.values(), ()))
-        raise DataError(f"morphomnist: {root} holds no MNIST; it, or its folder mnist, needs {names}, raw or .gz")
-    return None
 
 
 def _identity(files: dict[str, tuple[Path, Path]] | None) -> str:

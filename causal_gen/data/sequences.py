@@ -1,0 +1,305 @@
+"""Sequences of tokens whose best possible loss is known: copying, associative recall, Markov chains in context, reversed facts.
+
+    copy      x_1 .. x_n  0  x_1 .. x_n                            scored: the second x; best loss 0
+    recall    k_1 v_1 .. k_n v_n  0  k_i v_i  k_j v_j ..           keys distinct; scored: the values after 0; best loss 0
+    markov    s_i ~ pi(. | s_p(i)), roots uniform;  pi ~ Dirichlet(alpha) a row, drawn anew for every sequence          (1)
+    reversal  F a 0 b   and   B b 0 a                              scored: what follows 0; best loss 0 for who knows the facts
+
+In (1) the graph p is one for the whole set. The best prediction of s_i from what comes before integrates pi out, by conjugacy:
+
+    P(s_i = j | s_<i) = (n_aj + alpha) / (n_a + alpha S),  a = s_p(i),  n_aj = #{k < i: s_p(k) = a, s_k = j}            (2)
+
+Roots are uniform, where the source draws them from pi's stationary law, since then they tell nothing about pi and (2) is exact.
+
+Reversal trains on every fact forwards and on some backwards; its test rows ask the others backwards, which no training row shows.
+
+Source: (1) Nichani, Damian and Lee, How transformers learn causal structure with gradient descent, ICML 2024, section 2; recall: Arora
+et al., Zoology, ICLR 2024; reversal: Berglund et al., The reversal curse, ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from causal_gen.data.text import token_entries
+from causal_gen.scm.intervention import Acts, Intervention
+from causal_gen.types import Entry, Float, Int
+
+Drawn = tuple[np.ndarray, np.ndarray]  # tokens i32 [n, t], and f32 [n, t]: 1 where a token is scored
+MARK = 0  # the token between the two halves of a copy, a recall or a fact
+
+
+def _at_least(default: Any, low: float) -> Any:
+    return dataclasses.field(default=default, metadata={"min": low})
+
+
+def stream(seed: int, tag: int, split: str = "train") -> np.random.Generator:
+    """Random numbers of one part of one split; a longer draw of rows begins with the shorter one."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, tag, ("train", "test").index(split)))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the tasks share: `size` training and `test_size` test sequences. `root` is taken as by every source; nothing is read there."""
+
+    name: str = ""
+    root: str | None = None
+    size: int = _at_least(20_000, 1)
+    test_size: int = _at_least(1_000, 1)
+    seed: int = _at_least(0, 0)
+
+    @property
+    def length(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def tokens(self) -> int:
+        """Number of values that a token may take."""
+        raise NotImplementedError
+
+    def draw(self, split: str) -> Drawn:
+        """All sequences of a split."""
+        raise NotImplementedError
+
+    def best(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b"]:
+        """Nats that the best predictor loses on the scored tokens of each sequence."""
+        return np.zeros(len(tokens))
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return token_entries(self.length, self.tokens, f"sequences of the task {self.name}")
+
+    def make(self) -> Sequences:
+        """The source, its rows in memory."""
+        return Sequences(self, {split: self.draw(split) for split in ("train", "test")})
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyConfig(Task):
+    """`symbols` symbols, `items` of them in a row, uniform and independent."""
+
+    name: str = "copy"
+    symbols: int = _at_least(16, 1)
+    items: int = _at_least(16, 1)
+
+    @property
+    def length(self) -> int:
+        return 2 * self.items + 1
+
+    @property
+    def tokens(self) -> int:
+        return self.symbols + 1
+
+    def draw(self, split: str) -> Drawn:
+        num = self.size if split == "train" else self.test_size
+        half = stream(self.seed, 0xC0, split).integers(1, self.symbols + 1, (num, self.items), dtype=np.int32)
+        tokens = np.concatenate([half, np.full((num, 1), MARK, np.int32), half], axis=1)
+        return tokens, _mask(num, self.length, slice(self.items + 1, None))
+
+
+@dataclasses.dataclass(frozen=True)
+class RecallConfig(Task):
+    """`pairs` of distinct keys (of `keys`) with values (of `values`), then `queries` of the keys again, each with its value."""
+
+    name: str = "recall"
+    keys: int = _at_least(16, 1)
+    values: int = _at_least(16, 1)
+    pairs: int = _at_least(8, 1)
+    queries: int = _at_least(4, 1)
+
+    def __post_init__(self):
+        if self.pairs > self.keys:
+            raise ValueError(f"pairs={self.pairs} need as many distinct keys, there are {self.keys}; raise keys")
+        if self.queries > self.pairs:
+            raise ValueError(f"queries={self.queries} ask more than the {self.pairs} pairs; raise pairs")
+
+    @property
+    def length(self) -> int:
+        return 2 * (self.pairs + self.queries) + 1
+
+    @property
+    def tokens(self) -> int:
+        return 1 + self.keys + self.values
+
+    def draw(self, split: str) -> Drawn:
+        num = self.size if split == "train" else self.test_size
+        keys = 1 + _choose(stream(self.seed, 0x4E1, split), num, self.keys, self.pairs)
+        values = stream(self.seed, 0x4E2, split).integers(1 + self.keys, self.tokens, (num, self.pairs), dtype=np.int32)
+        asked = _choose(stream(self.seed, 0x4E3, split), num, self.pairs, self.queries)
+        pairs = np.stack([keys, values], axis=-1)
+        queries = np.take_along_axis(pairs, asked[..., None], axis=1)
+        parts = [pairs.reshape(num, -1), np.full((num, 1), MARK, np.int32), queries.reshape(num, -1)]
+        return np.concatenate(parts, axis=1).astype(np.int32), _mask(num, self.length, slice(2 * self.pairs + 2, None, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkovConfig(Task):
+    """Chains (1) over `states`, `items` tokens long.
+
+    graph: "chain", p(i) = i - 1; or "random", where i is a root with chance `roots` or p(i) uniform before i, drawn once for the set.
+    scored: "last" makes the token before the last a root, so that every state is asked for, and scores the last; "all" scores every token.
+    """
+
+    name: str = "markov"
+    states: int = _at_least(4, 2)
+    items: int = _at_least(32, 3)
+    alpha: float = dataclasses.field(default=1.0, metadata={"min": 1e-3})
+    graph: str = dataclasses.field(default="random", metadata={"choices": ("random", "chain")})
+    roots: float = dataclasses.field(default=0.1, metadata={"min": 0.0, "max": 1.0})
+    scored: str = dataclasses.field(default="last", metadata={"choices": ("last", "all")})
+
+    @property
+    def length(self) -> int:
+        return self.items
+
+    @property
+    def tokens(self) -> int:
+        return self.states
+
+    @property
+    def parents(self) -> Int[np.ndarray, "t"]:
+        """p of (1), -1 for roots."""
+        if self.graph == "chain":
+            parents = np.arange(-1, self.items - 1)
+        else:
+            rng = stream(self.seed, 0x3A0)
+            drawn = np.floor(rng.random(self.items) * np.arange(self.items)).astype(np.int64)
+            parents = np.where(rng.random(self.items) < self.roots, -1, drawn)
+            parents[0] = -1
+        if self.scored == "last":
+            parents[-2:] = -1, self.items - 2
+        return parents
+
+    def draw(self, split: str) -> Drawn:
+        num = self.size if split == "train" else self.test_size
+        rows = stream(self.seed, 0x3A1, split).dirichlet(np.full(self.states, self.alpha), (num, self.states))
+        steps = rows.cumsum(-1)
+        steps[..., -1] = 1.0  # rounding must not leave a draw without a state
+        uniform = stream(self.seed, 0x3A2, split).random((num, self.items))
+        tokens = np.empty((num, self.items), np.int32)
+        every = np.arange(num)
+        for i, parent in enumerate(self.parents):
+            flat = np.floor(uniform[:, i] * self.states)
+            tokens[:, i] = flat if parent < 0 else (uniform[:, i, None] >= steps[every, tokens[:, parent]]).sum(-1)
+        return tokens, _mask(num, self.items, slice(-1 if self.scored == "last" else 0, None))
+
+    def predictive(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b t"]:
+        """P(s_i | s_<i) of every token, eq. (2); 1 / states for roots."""
+        num, length = tokens.shape
+        counts, every = np.zeros((num, self.states, self.states)), np.arange(num)
+        found = np.full((num, length), 1.0 / self.states)
+        for i, parent in enumerate(self.parents):
+            if parent >= 0:
+                before = counts[every, tokens[:, parent]]
+                found[:, i] = (before[every, tokens[:, i]] + self.alpha) / (before.sum(-1) + self.alpha * self.states)
+                counts[every, tokens[:, parent], tokens[:, i]] += 1
+        return found
+
+    def best(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b"]:
+        losses = -np.log(self.predictive(tokens))
+        return losses[:, -1] if self.scored == "last" else losses.sum(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReversalConfig(Task):
+    """`size` facts (a, b), all names distinct, each of `letters` letters out of `alphabet`. All of them are trained on forwards, all but
+    `test_size` also backwards; those are asked backwards in the test."""
+
+    name: str = "reversal"
+    size: int = _at_least(1_000, 1)
+    test_size: int = _at_least(200, 1)
+    letters: int = _at_least(4, 1)
+    alphabet: int = _at_least(16, 2)
+
+    def __post_init__(self):
+        if self.test_size > self.size:
+            raise ValueError(f"test_size={self.test_size} asks more facts than the {self.size} there are; raise size")
+        if 2 * self.size > self.alphabet**self.letters:
+            raise ValueError(f"{self.alphabet}^{self.letters} names are too few for {self.size} facts; raise letters or alphabet")
+        if self.alphabet**self.letters > 2**62:
+            raise ValueError(f"{self.alphabet}^{self.letters} names cannot be numbered; lower letters or alphabet")
+
+    @property
+    def length(self) -> int:
+        return 2 * self.letters + 2
+
+    @property
+    def tokens(self) -> int:
+        return self.alphabet + 3  # MARK, forwards, backwards, letters
+
+    @property
+    def facts(self) -> Int[np.ndarray, "n 2 k"]:
+        """The names of every fact, as letters 3 .. alphabet + 2."""
+        rng, needed, number = stream(self.seed, 0x4EF), 2 * self.size, self.alphabet**self.letters
+        codes = np.zeros(0, np.int64)
+        while len(codes) < needed:  # the names are at most half of all there are, so that this ends soon
+            drawn = np.concatenate([codes, rng.integers(0, number, needed)])
+            codes = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+        digits = codes[:needed, None] // self.alphabet ** np.arange(self.letters) % self.alphabet
+        return (3 + digits).astype(np.int32).reshape(self.size, 2, self.letters)
+
+    def draw(self, split: str) -> Drawn:
+        facts = self.facts
+        known = self.size - self.test_size
+        forwards, backwards = _told(1, facts), _told(2, facts[:, ::-1])
+        tokens = np.concatenate([forwards, backwards[:known]]) if split == "train" else backwards[known:]
+        return tokens, _mask(len(tokens), self.length, slice(self.letters + 2, None))
+
+
+def _told(direction: int, facts: np.ndarray) -> np.ndarray:
+    num = len(facts)
+    parts = [np.full((num, 1), direction), facts[:, 0], np.full((num, 1), MARK), facts[:, 1]]
+    return np.concatenate(parts, axis=1).astype(np.int32)
+
+
+def _mask(num: int, length: int, scored: slice) -> np.ndarray:
+    mask = np.zeros((num, length), np.float32)
+    mask[:, scored] = 1.0
+    return mask
+
+
+def _choose(rng: np.random.Generator, num: int, of: int, count: int) -> np.ndarray:
+    """`count` distinct numbers below `of`, in random order, for each of `num` rows."""
+    return rng.random((num, of)).argsort(1)[:, :count].astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sequences:
+    """The source of a task."""
+
+    config: Any
+    rows: Mapping[str, Drawn]
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self.config.entries
+
+    def size(self, split: str) -> int:
+        return len(self.rows[split][0])
+
+    def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
+        """The sequences at `indices`, and which of their tokens are scored."""
+        tokens, mask = self.rows[split]
+        return {"tokens": tokens[indices], "loss_mask": mask[indices]}
+
+    def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
+        """Nats that the best predictor loses on the scored tokens of each sequence: the floor of any model's loss, on average."""
+        return self.config.best(self.rows[split][0][indices])
+
+    def stats(self) -> dict[str, Any]:
+        """The size of the vocabulary, and what the best predictor loses on a scored test token, in nats."""
+        rows = np.arange(self.size("test"))
+        scored = float(self.rows["test"][1].sum())
+        return {"tokens": {"vocabulary": self.config.tokens, "best_loss": float(self.best("test", rows).sum() / scored)}}
+
+    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
+        """Unknown: the tasks have laws, not mechanisms with a noise of their own."""
+        del split, indices, do
