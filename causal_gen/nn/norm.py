@@ -51,3 +51,41 @@ class BatchNorm(nn.Module):
         moments = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if train else running
         mean, variance = (m.reshape(1, 1, 1, c) for m in moments)
         return (x - mean) * jax.lax.rsqrt(variance + self.epsilon) * scale + bias, moments
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis (Ba et al. 2016), in float32 whatever the compute dtype."""
+
+    epsilon: float = 1e-5
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + self.epsilon)
+        y = y * _last(self.param("scale", nn.initializers.ones, x.shape[-1:]), x)
+        if self.bias:
+            y = y + _last(self.param("bias", nn.initializers.zeros, x.shape[-1:]), x)
+        return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square of the last axis (Zhang & Sennrich 2019), in float32 whatever the compute dtype."""
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
+        wide = x.astype(jnp.float32)
+        y = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + self.epsilon)
+        return (y * _last(self.param("scale", nn.initializers.ones, x.shape[-1:]), x)).astype(x.dtype)
+
+
+def make_norm(kind: str, name: str) -> LayerNorm | RMSNorm:
+    """The norm that a config calls "layer" or "rms"."""
+    return RMSNorm(name=name) if kind == "rms" else LayerNorm(name=name)
+
+
+def _last(vector: Array, x: Array) -> Array:
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))

@@ -34,20 +34,28 @@ def _noise(model: Any, key: Key, num: int, context: Batch | None) -> Noise:
 def _context(model: Any, batch: Batch | None) -> Batch | None:
     if not model.context:
         return None
-    missing = [name for name in model.context if batch is None or name not in batch]
+    given = {} if batch is None else batch
+    missing = [name for name in model.context if name not in given and name not in getattr(model, "optional", ())]
     if missing:
         raise UserError(f"context: entry {missing[0]!r} is missing; this model conditions on {', '.join(model.context)}")
-    assert batch is not None
-    return {name: batch[name] for name in model.context}
+    return {name: given[name] for name in model.context if name in given}
 
 
 def abduct(model: Any, params: Params, key: Key, evidence: Batch) -> Noise:
-    """The noise behind `evidence`, a batch that holds at least `model.needs`. Raises `UserError` naming a missing need."""
+    """The noise behind `evidence`, a batch that holds at least `model.needs`. Raises `UserError` naming a missing need.
+
+    Models that can find evidence out of range, or impossible as they sample, say so by `check_evidence` and `check_noise`.
+    """
     missing = [name for name in model.needs if name not in evidence]
     if missing:
         raise UserError(f"evidence: entry {missing[0]!r} is missing; abduction needs {', '.join(model.needs)}")
     seen = {name: evidence[name] for name in (*model.needs, *model.context) if name in evidence}
-    return _abduct(model, params, key, seen)
+    if hasattr(model, "check_evidence"):
+        model.check_evidence(seen)
+    noise = _abduct(model, params, key, seen)
+    if hasattr(model, "check_noise"):
+        model.check_noise(seen, noise)
+    return noise
 
 
 def predict(
@@ -55,7 +63,8 @@ def predict(
 ) -> dict[str, Any]:
     """The batch that `noise` gives under `do`; another value of an intervention is not another compilation."""
     num = jax.tree.leaves(noise)[0].shape[0]
-    return _predict(model, params, noise, _context(model, context), canonical(do, model.actable, num))
+    acts = canonical(do, model.actable, num, getattr(model, "spans", None))
+    return _predict(model, params, noise, _context(model, context), acts)
 
 
 def counterfactual(model: Any, params: Params, key: Key, evidence: Batch, do: Intervention | None = None) -> dict[str, Any]:

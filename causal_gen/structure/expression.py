@@ -30,25 +30,32 @@ def known() -> dict[str, Callable[..., Any]]:
 def read(text: str) -> Visibility:
     """The visibility that `text` describes. Raises `ConfigError`, one line, for anything else."""
     try:
-        found = _value(ast.parse(text.strip(), mode="eval").body, text)
+        return _visibility(ast.parse(text.strip(), mode="eval").body, text)
     except SyntaxError as error:
         raise ConfigError(f"visibility {text!r}: not an expression ({error.msg}); write, for instance, causal() & window(64)") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"visibility {text!r}: {error}") from error
+
+
+def _visibility(node: ast.expr, text: str) -> Visibility:
+    found = _value(node, text)
     if not isinstance(found, Visibility):
-        raise ConfigError(f"visibility {text!r}: not a visibility; write, for instance, causal() & window(64)")
+        raise ConfigError(f"visibility {text!r}: {ast.unparse(node)} is not a visibility; write, for instance, causal() & window(64)")
     return found
 
 
 def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.BitOr)):
-        left, right = _value(node.left, text), _value(node.right, text)
+        left, right = _visibility(node.left, text), _visibility(node.right, text)
         return left & right if isinstance(node.op, ast.BitAnd) else left | right
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
-        return ~_value(node.operand, text)
+        return ~_visibility(node.operand, text)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return _call(node.func.id, node, text)
-    return ast.literal_eval(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ConfigError(f"visibility {text!r}: {ast.unparse(node)} is neither a constant nor a call of a visibility") from error
 
 
 def _call(name: str, node: ast.Call, text: str) -> Any:

@@ -1,0 +1,113 @@
+"""Decoding from a sequence model as users call it: checked, given a cache of the right size, compiled once a shape.
+
+    draws = generate(model, params, key, prompt, steps=200, sampling=DecodingConfig(temperature=0.8))
+    beams = search(model, params, prompt, beams=4, steps=20)
+    text  = speculate(target, params, draft, draft_params, key, prompt, steps=200, tree=Tree((2, 2, 1)))
+
+`sampling` is the model's own where it is not given. The loops are those of sampling/: ar.py, beam.py, speculative.py. Letters: b batch,
+p prompt.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from causal_gen.models.causal_transformer import CausalTransformer
+from causal_gen.sampling import ar, beam, speculative
+from causal_gen.sampling.truncation import Constraint, DecodingConfig
+from causal_gen.types import Batch, Key, Params, UserError
+
+
+def generate(
+    model: CausalTransformer,
+    params: Params,
+    key: Key,
+    prompt: Any,
+    *,
+    steps: int,
+    sampling: DecodingConfig | None = None,
+    context: Batch | None = None,
+    stop: ar.Stop | None = None,
+    constraint: Constraint | None = None,
+) -> ar.Draws:
+    """`steps` tokens after `prompt` [b, p], p >= 0. Raises `UserError` for a prompt that does not fit, a constraint that forbids all."""
+    _check(model, prompt, steps)
+    how = sampling or model.sampling
+    return ar.check_draws(_generate(model, how, steps, stop or ar.Stop(), constraint, params, key, jnp.asarray(prompt, jnp.int32), context))
+
+
+def search(
+    model: CausalTransformer,
+    params: Params,
+    prompt: Any,
+    *,
+    beams: int,
+    steps: int,
+    end: int | None = None,
+    length_penalty: float = 0.0,
+    context: Batch | None = None,
+    constraint: Constraint | None = None,
+) -> beam.Beams:
+    """The best continuations that `beams` beams find, best first."""
+    _check(model, prompt, steps)
+    return _search(model, beams, steps, end, length_penalty, constraint, params, jnp.asarray(prompt, jnp.int32), context)
+
+
+def speculate(
+    target: CausalTransformer,
+    params: Params,
+    draft: CausalTransformer,
+    draft_params: Params,
+    key: Key,
+    prompt: Any,
+    *,
+    steps: int,
+    tree: speculative.Tree,
+    sampling: DecodingConfig | None = None,
+    stop: ar.Stop | None = None,
+) -> speculative.Speculation:
+    """What `generate` draws from the target, in fewer calls of it. Raises `UserError` for models that do not share tokens."""
+    if target.vocabulary != draft.vocabulary:
+        raise UserError(f"speculation: the target has {target.vocabulary} tokens, the draft {draft.vocabulary}; give them one tokenizer")
+    given = [name for model in (target, draft) for name in model.context if name not in model.optional]
+    if given:
+        raise UserError(f"speculation: {given[0]!r} conditions the text, which only generate supports; use that")
+    for model in (target, draft):
+        _check(model, prompt, steps + sum(tree.sizes))
+    how = sampling or target.sampling
+    return _speculate(target, draft, how, steps, tree, stop or ar.Stop(), params, draft_params, key, jnp.asarray(prompt, jnp.int32))
+
+
+def _check(model: CausalTransformer, prompt: Any, steps: int) -> None:
+    bounded = model.config.cache.kind == "append" and model.config.cache.slots
+    places = model.transformer.length if model.transformer.position == "learned" else None
+    rooms = [room - steps for room in (model.config.cache.slots if bounded else None, places) if room]
+    ar.check_prompt(prompt, model.vocabulary, max(0, min(rooms)) if rooms else prompt.shape[1])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _generate(model: Any, how: Any, steps: int, stop: Any, constraint: Any, params: Any, key: Any, prompt: Any, context: Any) -> ar.Draws:
+    engine = model.engine(params, context, prompt.shape[1] + steps, how.omega)
+    return ar.generate(engine.prefill, engine.advance, key, prompt, how, steps=steps, stop=stop, constraint=constraint)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+def _search(
+    model: Any, beams: int, steps: int, end: Any, length_penalty: float, constraint: Any, params: Any, prompt: Any, context: Any
+) -> beam.Beams:
+    engine = model.engine(params, context, prompt.shape[1] + steps)
+    how = {"beams": beams, "steps": steps, "end": end, "length_penalty": length_penalty, "constraint": constraint}
+    return beam.beam(engine.prefill, engine.advance, model.fork, prompt, **how)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+def _speculate(
+    target: Any, draft: Any, how: Any, steps: int, tree: Any, stop: Any, params: Any, draft_params: Any, key: Any, prompt: Any
+) -> speculative.Speculation:
+    slots = prompt.shape[1] + steps + sum(tree.sizes)
+    engines = target.engine(params, slots=slots), draft.engine(draft_params, slots=slots)
+    return speculative.speculate(*engines, key, prompt, how, steps=steps, tree=tree, stop=stop)

@@ -1,0 +1,104 @@
+"""Multi-head attention as a layer: projections, norms and rotations around `attend`; over a sequence, a cache and itself, or a memory.
+
+    head_h = attend(W_q x, W_k y, W_v y),   out = W_o concat_h(c_h head_h)                                                 (1)
+
+y = x but for cross-attention; c_h = 1 but for NormFormer's learned scales. Keys and values in fewer groups than heads are grouped queries.
+Sources: (1) Vaswani et al. 2017; groups Ainslie et al. 2023; c_h Shleifer et al. 2021; norms of queries and keys Henry et al. 2020.
+Letters: b batch, t new positions, c cached slots, s memory, h heads, g groups, d width, e width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from causal_gen.nn.attention import attend, attention_map
+from causal_gen.nn.norm import RMSNorm
+from causal_gen.nn.positions import Alibi, rotary, rotate
+from causal_gen.nn.transformer_config import TransformerConfig
+from causal_gen.structure.visibility import Fields, Visibility
+from causal_gen.types import Array, Float
+
+Kv = Mapping[str, Array]  # "k" and "v", [b, c, g, e]
+
+
+class HeadAttention(nn.Module):
+    """Eq. (1) of x over itself, or over `cached` keys and then itself; returns the new keys and values too, and with `maps` who
+    attends to whom, "map" [b, h, t, c + t].
+
+    `k_fields` describe the cached slots and then the new tokens; None where nothing is cached.
+    """
+
+    config: TransformerConfig
+    visibility: Visibility
+    out_init: nn.initializers.Initializer
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        q_fields: Fields,
+        layer: Any = None,
+        cached: Kv | None = None,
+        k_fields: Fields | None = None,
+        maps: bool = False,
+    ) -> tuple[Float[Array, "b t d"], dict[str, Array]]:
+        c, (b, t, _) = self.config, x.shape
+        h, g, e = c.heads, c.groups, c.head_size
+        qkv = nn.Dense((h + 2 * g) * e, c.bias, self.dtype, name="qkv")(x).reshape(b, t, h + 2 * g, e)
+        q, k, v = jnp.split(qkv, (h, h + g), 2)
+        if c.qk_norm:
+            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+        angles = rotary(c.position, q_fields, e, c.rope_base, c.frame_weight)
+        q, new = rotate(q, angles), {"k": rotate(k, angles), "v": v}
+        k, v = (join(cached, new, name) for name in ("k", "v"))
+        how: dict[str, Any] = {"backend": backend_of(c, t, cached), "block": c.block, "layer": layer}
+        how["bias"] = Alibi(h) if c.position == "alibi" else None
+        k_fields = q_fields if k_fields is None else k_fields
+        if maps:
+            new["map"] = attention_map(q, k, self.visibility, q_fields, k_fields, **how)
+        return merge_heads(self, attend(q, k, v, self.visibility, q_fields, k_fields, **how)), new
+
+
+class CrossAttention(nn.Module):
+    """Eq. (1) of x over a memory. It hears of no places: those of two sequences have no common origin."""
+
+    config: TransformerConfig
+    visibility: Visibility
+    out_init: nn.initializers.Initializer
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], memory: Float[Array, "b s f"], q_fields: Fields, k_fields: Fields, layer: Any = None
+    ) -> Float[Array, "b t d"]:
+        c, (b, t, _), s = self.config, x.shape, memory.shape[1]
+        q = nn.Dense(c.heads * c.head_size, c.bias, self.dtype, name="q")(x).reshape(b, t, c.heads, c.head_size)
+        kv = nn.Dense(2 * c.groups * c.head_size, c.bias, self.dtype, name="kv")(memory)
+        k, v = jnp.split(kv.reshape(b, s, 2 * c.groups, c.head_size), 2, 2)
+        if c.qk_norm:
+            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+        heads = attend(q, k, v, self.visibility, q_fields, k_fields, backend=c.backend, block=c.block, layer=layer)
+        return merge_heads(self, heads)
+
+
+def merge_heads(layer: Any, heads: Float[Array, "b t h e"]) -> Float[Array, "b t d"]:
+    """The last step of eq. (1), with parameters of the attention layer that calls it."""
+    c, (b, t, h, _) = layer.config, heads.shape
+    if c.normformer:
+        heads = heads * layer.param("head_scale", nn.initializers.ones, (h,)).reshape(1, 1, h, 1).astype(heads.dtype)
+    return nn.Dense(c.width, c.bias, layer.dtype, kernel_init=layer.out_init, parent=layer, name="out")(heads.reshape(b, t, -1))
+
+
+def join(cached: Kv | None, new: Kv, name: str) -> Array:
+    """Cached slots, then the new tokens."""
+    return new[name] if cached is None else jnp.concatenate([cached[name].astype(new[name].dtype), new[name]], 1)
+
+
+def backend_of(config: TransformerConfig, t: int, cached: Kv | None) -> str:
+    """The config's backend, but dense for a few tokens over a cache, where the square is thin and tiles would be mostly padding."""
+    return "dense" if cached is not None and t <= config.block and config.backend == "blocked" else config.backend

@@ -1,0 +1,101 @@
+"""Fields of a transformer stack: what a config may say about its blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from causal_gen.types import ConfigError
+
+
+def _choice(default: str, *others: str) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+
+
+def _at_least(default: float, low: float, high: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"min": low} if high is None else {"min": low, "max": high})
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentConfig:
+    """Latent attention (nn/latent_attention.py): width of the latent, of the rotary key that heads share, of the queries' own latent (0:
+    none), and how many neighbouring latents are merged into one."""
+
+    rank: int = _at_least(64, 2)
+    rotary: int = _at_least(16, 2)
+    query_rank: int = _at_least(0, 0)
+    stride: int = _at_least(1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """A stack of pre-norm blocks; see nn/transformer.py.
+
+    heads share keys in groups where `kv_heads` is smaller (0: each its own); `head_dim` 0 is width / heads.
+    attention: "heads", or "latent" (MLA) with the section `latent`.
+    mlp_ratio: hidden width of the feed-forward layer over width (of one expert where `experts` > 1, of which `active` serve a token).
+    normformer: norms after attention and inside the feed-forward layer, and a learned scale a head.
+    position: how attention hears of places (nn/positions.py); `length` bounds learned ones, `frame_weight` is that of rope_dual.
+    tie: the readout is the embedding, where the model has both.
+    backend, block: of attention (nn/attention.py).  scan: one compiled block for all layers, so that compile time does not grow with depth;
+    without it they are written out, which is faster on a CPU.  remat: recompute each block in the backward pass.
+    """
+
+    width: int = _at_least(256, 1)
+    layers: int = _at_least(6, 1)
+    heads: int = _at_least(8, 1)
+    kv_heads: int = _at_least(0, 0)
+    head_dim: int = _at_least(0, 0)
+    attention: str = _choice("heads", "latent")
+    latent: LatentConfig = LatentConfig()
+    qk_norm: bool = False
+    mlp: str = _choice("gelu", "swiglu")
+    mlp_ratio: float = _at_least(4.0, 0.01)
+    experts: int = _at_least(1, 1)
+    active: int = _at_least(1, 1)
+    norm: str = _choice("layer", "rms")
+    normformer: bool = False
+    bias: bool = True
+    position: str = _choice("rope", "rope2d", "rope_dual", "alibi", "learned", "none")
+    length: int = _at_least(1024, 1)
+    rope_base: float = _at_least(10_000.0, 1.0)
+    frame_weight: float = 1.0
+    tie: bool = True
+    backend: str = _choice("blocked", "dense", "jax")
+    block: int = _at_least(64, 1)
+    scan: bool = False
+    remat: bool = False
+
+    def __post_init__(self):
+        if not self.head_dim and self.width % self.heads:
+            raise ConfigError(f"width {self.width} does not divide into {self.heads} heads; change one of them or set head_dim")
+        if self.heads % self.groups:
+            raise ConfigError(f"{self.heads} heads do not divide into kv_heads={self.kv_heads} groups; choose a divisor of heads")
+        if self.active > self.experts:
+            raise ConfigError(f"active={self.active} experts of {self.experts}; a token cannot have more than there are")
+        rotated = self.latent.rotary if self.attention == "latent" else self.head_size
+        planes = {"rope": 2, "rope_dual": 2, "rope2d": 4}.get(self.position, 1)
+        if rotated % planes:
+            name = "latent.rotary" if self.attention == "latent" else "the width of a head"
+            raise ConfigError(f'position "{self.position}" turns pairs of features, so {name} must divide by {planes}; it is {rotated}')
+        if self.attention == "latent" and (self.kv_heads or self.qk_norm):
+            raise ConfigError("latent attention has one latent for all heads, normalised as it is; leave kv_heads at 0 and qk_norm off")
+        if self.attention == "latent" and self.latent.stride > 1 and self.latent.rank % 2:
+            raise ConfigError(
+                f"latent.rank {self.latent.rank} is odd; merging (stride > 1) tells chunks apart by pairs of waves of that width"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Width of a head."""
+        return self.head_dim or self.width // self.heads
+
+    @property
+    def groups(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the feed-forward layer, at least 1."""
+        return max(1, round(self.mlp_ratio * self.width))
