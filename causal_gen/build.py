@@ -27,6 +27,7 @@ import jax
 from ml_collections import ConfigDict
 
 from causal_gen import schema
+from causal_gen.data import kept
 from causal_gen.types import ConfigError, GraphError, UserError, WorkdirError
 
 if TYPE_CHECKING:
@@ -37,9 +38,19 @@ if TYPE_CHECKING:
 DATA = {
     "pendulum": "causal_gen.data.pendulum:PendulumConfig",
     "morphomnist": "causal_gen.data.morphomnist:MorphoMNISTConfig",
+    "text": "causal_gen.data.text:TextConfig",
+    "pixels": "causal_gen.data.pixels:PixelsConfig",
+    "copy": "causal_gen.data.sequences:CopyConfig",
+    "recall": "causal_gen.data.sequences:RecallConfig",
+    "markov": "causal_gen.data.sequences:MarkovConfig",
+    "reversal": "causal_gen.data.sequences:ReversalConfig",
 }
 MODELS = {
     "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
+    "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
+}
+SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
+    "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
 }
 SECTIONS = {
     "sampling": "causal_gen.sampling.base:SamplingConfig",
@@ -49,6 +60,7 @@ SECTIONS = {
     "log": "causal_gen.train.log:LogConfig",
     "evaluate": "causal_gen.evaluate.base:EvaluateConfig",
 }
+KEPT = "data"  # the folder of a workdir for what was fitted before training
 NAMED = {"data": DATA, "model": MODELS}  # sections whose class is chosen by their `name`
 
 
@@ -131,6 +143,9 @@ def _resolve(target: str) -> Any:
 
 def _schema_of(tree: Mapping[str, Any], section: str) -> Any:
     """The dataclass of a section, or None where its name is not in the tables."""
+    if section == "sampling":
+        model = tree.get("model")
+        return _resolve(SAMPLING.get(str(model.get("name")) if isinstance(model, Mapping) else "", SECTIONS[section]))
     if section in SECTIONS:
         return _resolve(SECTIONS[section])
     body = tree.get(section)
@@ -240,10 +255,15 @@ def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, A
 
 
 class _Deferred:
-    """A source that is opened when it is first touched, so that a run restores where its dataset is gone."""
+    """A source that is opened when it is first touched, so that a run restores where its dataset is gone.
 
-    def __init__(self, config: Any):
-        self._make, self.entries = config.make, config.entries
+    One that fitted something before training (`reopen`) takes it from the folder where its run kept it.
+    """
+
+    def __init__(self, config: Any, folder: Path, stats: Mapping[str, Any] | None):
+        again = hasattr(config, "reopen") and stats is not None
+        self._make = functools.partial(config.reopen, folder, stats) if again else config.make
+        self.entries = config.entries
 
     @functools.cached_property
     def _source(self) -> Source:
@@ -259,8 +279,11 @@ class _Deferred:
 def train(experiment: Experiment, workdir: str | Path) -> Run:
     """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run."""
     from causal_gen.evaluate.pictures import training_pictures
+    from causal_gen.train.guard import check_workdir
     from causal_gen.train.loop import fit
 
+    check_workdir(Path(workdir), experiment.config)
+    kept.store(Path(workdir) / KEPT, getattr(experiment.data, "files", {}))
     drawn = experiment.log.pictures_every > 0 and hasattr(experiment.model, "factors")
     return fit(
         experiment.model,
@@ -295,7 +318,7 @@ def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> E
     """The experiment of a workdir, from its `config.json` alone; the data is opened when it is first touched."""
     tree = override(stored_config(workdir), overrides or {})
     parts, stats = _convert(tree)
-    source: Any = _Deferred(parts["data"])
+    source: Any = _Deferred(parts["data"], Path(workdir) / KEPT, stats)
     return _assemble(tree, parts, source.stats() if stats is None else stats, source)
 
 

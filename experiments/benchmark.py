@@ -1,8 +1,8 @@
 """Measure speed: one JSON object a line, median and best of --steps timed steps after a warm-up.
 
 Suites: unet_train (an AdamW step of noise prediction, batch 16) and ddim (50 steps, 16 images, one program), on a U-Net for 32x32x3
-with 64 channels times (1, 2, 2). With --serve it times N steps for every line N on standard input, so that several
-programs can be compared in turn on one machine.
+with 64 channels times (1, 2, 2); gpt_train (batch 16), decode and attention (batch 1), see benchmark_text.py. With --serve it times
+N steps for every line N on standard input, so that several programs can be compared in turn on one machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments import benchmark_text, cli
 
 _STARTED = time.perf_counter()
 
@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("suite", None, list(SUITES), "what to measure", flag_values=values)
     flags.DEFINE_integer("steps", 10, "timed steps", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("warmup", 2, "steps before them; the first one compiles", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("batch", UNET["batch"], "images a step", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("batch", None, "images or texts a step (default: the suite's own)", lower_bound=1, flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the network's arithmetic", flag_values=values)
     flags.DEFINE_boolean(
         "serve", False, "print set-up facts, then time N steps for every line N read, to the end of input", flag_values=values
@@ -49,9 +49,11 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     imported = time.perf_counter() - _STARTED
     begun = time.perf_counter()
-    step, facts = SUITES[values.suite](values.batch, values.dtype)
+    suite, batch = SUITES[values.suite]
+    batch = values.batch or batch
+    step, facts = suite(batch, values.dtype)
     head = {
-        "bench": values.suite, "side": "causal_gen", "variant": "jit", "batch": values.batch, "dtype": values.dtype,
+        "bench": values.suite, "side": "causal_gen", "variant": "jit", "batch": batch, "dtype": values.dtype,
         "device": jax.devices()[0].device_kind, "allocator": cli.allocator_is_tuned(os.environ), **facts,
         "import_s": round(imported, 2), "build_s": round(time.perf_counter() - begun, 2),
     }  # fmt: skip
@@ -183,7 +185,14 @@ def ddim(batch: int, dtype: str) -> tuple[Callable[[], Any], dict[str, Any]]:
     return lambda: jax.block_until_ready(jitted(params, images)), facts
 
 
-SUITES: dict[str, Callable[[int, str], tuple[Callable[[], Any], dict[str, Any]]]] = {"unet_train": unet_train, "ddim": ddim}
+# name: (what builds it, its batch)
+SUITES: dict[str, tuple[Callable[[int, str], tuple[Callable[[], Any], dict[str, Any]]], int]] = {
+    "unet_train": (unet_train, UNET["batch"]),
+    "ddim": (ddim, UNET["batch"]),
+    "gpt_train": (benchmark_text.gpt_train, 16),
+    "decode": (benchmark_text.decode, 1),
+    "attention": (benchmark_text.attention, 1),
+}
 
 COMMAND = cli.Command("benchmark", __doc__, EXAMPLE, define, run, tune=True)
 

@@ -148,7 +148,8 @@ def require(values: Any, *names: str) -> None:
 def intervention_flags(values: flags.FlagValues) -> None:
     """--do and --shift, read by questions.py."""
     text = "FACTOR=VALUE in physical units (degrees, ...), or FACTOR=LOW:HIGH:COUNT; repeat for a joint intervention"
-    flags.DEFINE_multi_string("do", [], f"set a factor: {text}", flag_values=values)
+    tokens = 'tokens[5]=17, or text[10:14]="1912" where tokens are bytes, at equal length'
+    flags.DEFINE_multi_string("do", [], f"set a factor: {text}. In a sequence {tokens}", flag_values=values)
     flags.DEFINE_multi_string("shift", [], f"add to a factor's own value: {text}", flag_values=values)
 
 

@@ -1,14 +1,16 @@
-"""Ask what given examples would have been: abduct their noise, act on factors, predict.
+"""Ask what given examples would have been: abduct their noise, act on factors or positions, predict.
 
 Writes counterfactual.npz (factual_NAME, reconstruction_NAME, counterfactual_NAME, and truth_NAME where a simulator knows it),
 grid.png and metrics.json into --out, and prints that JSON last. A range adds an axis: counterfactual_NAME is [b, k, ...]; two
-ranges give [b, k, l, ...].
+ranges give [b, k, l, ...]. Sequences that are no pictures have counterfactual.txt in the place of
+grid.png: the answers beside the evidence.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ EXAMPLE = """
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=20 --do=light=90 --num=8
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=-30:30:7 --evidence=test:0:4
 python -m experiments.counterfactual --workdir=runs/demo --shift=light=-15 --evidence=my_pictures/ --out=answers
+python -m experiments.counterfactual --workdir=runs/text --do='tokens[5]=17' --num=4
+python -m experiments.counterfactual --workdir=runs/text --do='text[10:14]="1912"' --evidence=speech.txt
 """
 
 
 def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "folder of a trained run", flag_values=values)
     cli.intervention_flags(values)
-    evidence = "SPLIT:START:STOP, FILE.npz|png|jpg|csv, or a FOLDER of pictures [the first --num of the test split]"
+    evidence = "SPLIT:START:STOP, FILE.npz|png|jpg|csv|txt, or a FOLDER of pictures [the first --num of the test split]"
     flags.DEFINE_string("evidence", None, evidence, flag_values=values)
     flags.DEFINE_integer("num", 16, "how many examples, at most", lower_bound=1, flag_values=values)
     flags.DEFINE_string("out", None, "folder for the answer [WORKDIR/counterfactual]", flag_values=values)
@@ -35,44 +39,82 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
-    import jax
 
     from causal_gen import build as border
-    from causal_gen.evaluate.batched import Batched
     from experiments import evidence, questions
 
     trained = border.restore(values.workdir, overrides)
-    question = questions.parse(values.do, values.shift, trained.model.factors)
+    question, sequence = questions.asked(values, trained), bool(getattr(trained.model, "spans", None))
     if not question.terms:
-        raise cli.UsageError(f"--do or --shift is missing; the factors are {', '.join(trained.model.factors)}")
+        known = "write --do='tokens[5]=17'" if sequence else f"the factors are {', '.join(trained.model.actable)}"
+        raise cli.UsageError(f"--do or --shift is missing; {known}")
     cli.warn(question.warnings(trained.data.entries))
     given = evidence.load(values.evidence, trained, values.num)
     missing = [name for name in trained.model.needs if name not in given.batch]
     if missing:
         raise cli.UsageError(f"evidence {given.source}: entry {missing[0]!r} is missing; abduction needs {', '.join(trained.model.needs)}")
-
-    ask = Batched(trained.model, trained.params, min(given.num, 64))
-    noise = ask.abduct(jax.random.key(values.seed), given.batch)
-    answers = {
-        "factual": given.batch,
-        "reconstruction": ask.predict(noise),
-        "counterfactual": [ask.predict(noise, act) for _, act in question.cells()],
-        "truth": None,
-    }
-    if given.indices is not None:
-        truths = [trained.data.truth(given.split, given.indices, act) for _, act in question.cells()]
-        answers["truth"] = None if any(truth is None for truth in truths) else truths
+    if sequence:
+        _check_lengths(question, given)
+    answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
+    metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
+    metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
     out = Path(values.out or Path(values.workdir) / "counterfactual")
     out.mkdir(parents=True, exist_ok=True)
     _write_arrays(out / "counterfactual.npz", answers, question, given.num)
-    _draw(out / "grid.png", answers, question, trained.step)
-    metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
-    metrics |= _scores(answers, question)
+    shown = _show(out, trained, answers, question, given)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"counterfactual: wrote {out / 'counterfactual.npz'}, grid.png and metrics.json", file=sys.stderr)
-    edges = ", ".join(f"{parent} -> {child}" for parent, child in trained.model.graph.edges if child in trained.model.factors)
-    print(f"These are {questions.MEANING}. Graph of the factors: {edges or 'no edges'}.", file=sys.stderr)
+    print(f"counterfactual: wrote {out / 'counterfactual.npz'}, {shown} and metrics.json", file=sys.stderr)
+    print(f"These are {_meaning(trained)}", file=sys.stderr)
     print(json.dumps(metrics))
+
+
+def _meaning(trained: Any) -> str:
+    from experiments import questions
+
+    if getattr(trained.model, "spans", None):
+        return f"{questions.GUMBEL}."
+    edges = ", ".join(f"{parent} -> {child}" for parent, child in trained.model.graph.edges if child in trained.model.actable)
+    return f"{questions.MEANING}. Graph of the factors: {edges or 'no edges'}."
+
+
+def _scenes(trained: Any, question: Any, given: Any, seed: int) -> dict[str, Any]:
+    """The answers to a question about factors, and the truth where a simulator knows it."""
+    import jax
+
+    from causal_gen.evaluate.batched import Batched
+
+    ask = Batched(trained.model, trained.params, min(given.num, 64))
+    noise = ask.abduct(jax.random.key(seed), given.batch)
+    truths = [None]
+    if given.indices is not None:
+        truths = [trained.data.truth(given.split, given.indices, act) for _, act in question.cells()]
+    return {
+        "factual": given.batch,
+        "reconstruction": ask.predict(noise),
+        "counterfactual": [ask.predict(noise, act) for _, act in question.cells()],
+        "truth": None if any(truth is None for truth in truths) else truths,
+    }
+
+
+def _sequences(trained: Any, question: Any, given: Any, seed: int) -> dict[str, Any]:
+    """The answers to a question about positions."""
+    import jax
+
+    from causal_gen.evaluate import batched
+
+    acts = [None, *(act for _, act in question.cells())]
+    again, *found = batched.answers(trained.model, trained.params, jax.random.key(seed), given.batch, acts)
+    return {"factual": given.batch, "reconstruction": again, "counterfactual": found, "truth": None}
+
+
+def _check_lengths(question: Any, given: Any) -> None:
+    """Raises `UsageError` for a position that no row of the user's own text has."""
+    if given.lengths is None:
+        return
+    for term in question.terms:
+        if term.places[-1] >= given.lengths.max():
+            where = f"evidence {given.source}: its text has {given.lengths.max()} tokens a row"
+            raise cli.UsageError(f"{where}, and {term.written} lies beyond; give a position before that, or more text")
 
 
 def _stack(rows: list[dict[str, Any]], shape: tuple[int, ...], num: int) -> dict[str, Any]:
@@ -91,24 +133,57 @@ def _write_arrays(path: Path, answers: dict[str, Any], question: Any, num: int) 
         if found is not None:
             entries = _stack(found, question.shape, num) if isinstance(found, list) else found
             arrays |= {f"{kind}_{name}": value for name, value in entries.items()}
-    arrays |= {f"axis_{term.node}": np.asarray(term.values) for term in question.axes}
+    arrays |= {f"axis_{term.written}": np.asarray(term.values).reshape(len(term.values)) for term in question.axes}
     np.savez_compressed(path, **arrays)
 
 
-def _draw(path: Path, answers: dict[str, Any], question: Any, step: int) -> None:
+def _show(out: Path, trained: Any, answers: dict[str, Any], question: Any, given: Any) -> str:
+    """Write what a person reads or looks at, and return its name: grid.png, or counterfactual.txt."""
+    asked = ", ".join(f"{name} = {value}" for name, value in question.spell().items())
+    title = f"{asked}: counterfactuals of the model at step {trained.step}"
+    node = next(iter(getattr(trained.model, "spans", {})), None)
+    if node is None:
+        _draw(out / "grid.png", answers, question, title, lambda entries: entries["image"])
+        return "grid.png"
+    if hasattr(trained.data, "images"):
+        _draw(out / "grid.png", answers, question, title, lambda entries: trained.data.images(entries[node]))
+        return "grid.png"
+    text = _beside(answers, question, given, node, getattr(trained.data, "tokenizer", None))
+    (out / "counterfactual.txt").write_text(f"{title}; evidence {given.source}\n\n{text}\n", encoding="utf-8")
+    return "counterfactual.txt (no grid.png: these sequences are no pictures)"
+
+
+def _beside(answers: dict[str, Any], question: Any, given: Any, node: str, tokenizer: Any) -> str:
+    """Factual, reconstruction and counterfactual tokens of every row, position by position, with what was set and what moved marked."""
+    from causal_gen.evaluate import texts
+
+    spelling, parts = texts.Spelling(tokenizer), [texts.LEGEND]
+    factual, again = answers["factual"][node], answers["reconstruction"][node]
+    labels = [label if question.axes else "counterfactual" for label, _ in question.cells()]
+    for row in range(given.num):
+        length = factual.shape[1] if given.lengths is None else given.lengths[row]
+        forced = question.forced(factual.shape[1])[:length]
+        cells = {label: cell[node][row, :length] for label, cell in zip(labels, answers["counterfactual"], strict=True)}
+        rows = {"factual": factual[row, :length], "reconstruction": again[row, :length]}
+        lines = [f"==== row {row} ===="]
+        for label, tokens in cells.items():
+            lines.append(f"{label}: {texts.moved(spelling, rows['factual'], tokens, forced)}")
+        parts.append("\n".join([*lines, texts.side_by_side(spelling, rows, cells, forced)]))
+    return "\n\n".join(parts)
+
+
+def _draw(path: Path, answers: dict[str, Any], question: Any, title: str, image: Callable[[dict[str, Any]], Any]) -> None:
     """A row a scene: factual, reconstruction, counterfactual, truth and their difference; for a range a row of pictures."""
     import numpy as np
 
     from causal_gen.evaluate import pictures
 
-    factual = answers["factual"]["image"]
-    columns = {"factual": factual, "reconstruction": answers["reconstruction"]["image"]}
+    factual = image(answers["factual"])
+    columns = {"factual": factual, "reconstruction": image(answers["reconstruction"])}
     for kind in ("counterfactual", "truth"):
         if answers[kind] is not None:
-            stacked = np.stack([cell["image"] for cell in answers[kind]], 1)
+            stacked = np.stack([image(cell) for cell in answers[kind]], 1)
             columns[kind] = stacked if question.axes else stacked[:, 0]
-    asked = ", ".join(f"{name} = {value}" for name, value in question.spell().items())
-    title = f"{asked}: counterfactuals of the model at step {step}"
     if answers["truth"] is None and not question.axes:
         columns["difference"] = pictures.difference(columns["counterfactual"], factual)
         title += "; the difference is that to the factual image"
@@ -139,6 +214,28 @@ def _scores(answers: dict[str, Any], question: Any) -> dict[str, Any]:
             if name in truths[0]:
                 scores["factors"][name]["truth_mae"] = float(np.mean([gap(cell[name], truth[name]) for cell, truth in pairs]))
     return scores
+
+
+def _token_scores(trained: Any, answers: dict[str, Any], question: Any, given: Any) -> dict[str, Any]:
+    """What evaluate/sequences.py measures of an answer, for these rows, with an axis a range: null and takes must be 1, before 0."""
+    import numpy as np
+
+    from causal_gen.evaluate import sequences, texts
+    from causal_gen.evaluate.base import jsonable
+
+    node = next(iter(trained.model.spans))
+    factual, length = answers["factual"][node], answers["factual"][node].shape[1]
+    own = np.arange(length) < (np.full(given.num, length) if given.lengths is None else given.lengths)[:, None]
+    scores: dict[str, Any] = {"null": float((answers["reconstruction"][node] == factual)[own].mean())}
+    cells = [cell[node] for cell in answers["counterfactual"]]
+    sets = [act.actions[node].args[0] for _, act in question.cells()]
+    found = [sequences.effects(factual, cell, values, own) for cell, values in zip(cells, sets, strict=True)]
+    for name in ("takes", "before", "after"):
+        scores[name] = np.array([part[name] for part in found]).reshape(question.shape)
+    # what the model makes of the rest of a row that was filled up is nobody's question
+    first = [texts.first_difference(factual, np.where(own, cell, factual), question.forced(length)) for cell in cells]
+    scores["first_difference"] = np.stack(first, 1).reshape(given.num, *question.shape)
+    return jsonable(scores)
 
 
 COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True)

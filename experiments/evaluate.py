@@ -1,4 +1,5 @@
-"""Measure a trained model on its test split: composition, effectiveness, reversibility, error against the truth, latents.
+"""Measure a trained model on its test split: composition, effectiveness, reversibility, error against the truth, latents; of tokens the
+likelihood, and what an intervention moves.
 
 Writes WORKDIR/evaluate/ and prints metrics.json last. --config.evaluate.* says how much is measured.
 """
@@ -28,12 +29,13 @@ def define(values: flags.FlagValues) -> None:
 def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
     from causal_gen import build as border
-    from causal_gen.evaluate.axioms import evaluate
+    from causal_gen.evaluate import axioms, sequences
 
     trained = border.restore(values.workdir, overrides)
     settings = border.section(trained.config, "evaluate")
     say = functools.partial(print, file=sys.stderr, flush=True)
-    print(json.dumps(evaluate(trained, settings, values.seed, progress=say)))
+    measure = sequences.evaluate if "tokens" in trained.data.entries else axioms.evaluate
+    print(json.dumps(measure(trained, settings, values.seed, progress=say)))
 
 
 COMMAND = cli.Command("evaluate", __doc__, EXAMPLE, define, run, tune=True)

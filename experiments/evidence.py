@@ -4,6 +4,7 @@ test:0:16        rows 0 to 15 of the test split; the simulator, where there is o
 FILE.npz         arrays named as the entries are (image [b, h, w, c], in 0..1 or uint8), or as counterfactual.npz names them
 FILE.png|jpg     one picture; a FOLDER holds several
 FILE.csv         a header of entry names, `image` being paths relative to the file
+FILE.txt         UTF-8 text for a model of text, cut into rows of its length; the last is filled up, which changes nothing before
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from causal_gen.data import corpus
+from causal_gen.data.tokenizer import END, check_tokens
 from causal_gen.types import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -26,12 +29,16 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """`batch` [b, ...] by entry name; `split` and `indices` [b] where the rows are the data source's own."""
+    """`batch` [b, ...] by entry name; `split` and `indices` [b] where the rows are the data source's own.
+
+    `lengths` [b] says how many tokens of each row are the user's own, where the last row was filled up.
+    """
 
     batch: dict[str, np.ndarray]
     source: str
     split: str | None = None
     indices: np.ndarray | None = None
+    lengths: np.ndarray | None = None
 
     @property
     def num(self) -> int:
@@ -40,27 +47,54 @@ class Evidence:
 
 def load(text: str | None, run: Any, num: int) -> Evidence:
     """The evidence that `text` names, at most `num` rows of a folder or file. Raises `DataError` naming what is wrong with it."""
-    text = text or f"test:0:{num}"
+    text = text or f"test:0:{min(num, run.data.size('test'))}"
     rows = re.fullmatch(r"(\w+):(\d+):(\d+)", text)
     if rows:
         return _rows(text, run.data, rows[1], int(rows[2]), int(rows[3]))
     path, entries = Path(text), run.data.entries
+    if (path.is_dir() or path.suffix.lower() in PICTURES) and path.exists() and "image" not in entries:
+        raise DataError(f"evidence {path}: this model has no image among its entries {', '.join(entries)}; give {_readable(run)}")
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
         if not files:
             raise DataError(f"evidence {path}: the folder holds no picture ({', '.join(PICTURES)})")
         batch = {"image": _pictures(files[:num], entries["image"].shape)}
     elif not path.is_file():
-        raise DataError(f"evidence {text}: no such file or folder; write SPLIT:START:STOP, a FILE.npz|png|jpg|csv or a FOLDER")
+        raise DataError(f"evidence {text}: no such file or folder; write {_readable(run)}")
     elif path.suffix.lower() in PICTURES:
         batch = {"image": _pictures([path], entries["image"].shape)}
     elif path.suffix == ".npz":
         batch = _arrays(path, entries, num)
     elif path.suffix == ".csv":
         batch = _table(path, entries, num)
+    elif path.suffix == ".txt" and "tokens" in entries and hasattr(run.data, "tokenizer"):
+        batch, lengths = _text(path, run, num)
+        return Evidence(batch, text, lengths=lengths)
     else:
-        raise DataError(f"evidence {path}: cannot read {path.suffix or 'a file without ending'}; give .npz, .png, .jpg, .csv or a folder")
+        raise DataError(f"evidence {path}: cannot read {path.suffix or 'a file without ending'}; give {_readable(run)}")
     return Evidence(batch, text)
+
+
+def _readable(run: Any) -> str:
+    """What can be evidence for a run, for a line about what cannot."""
+    if "image" in run.data.entries:
+        return "SPLIT:START:STOP, a FILE.npz|png|jpg|csv or a FOLDER of pictures"
+    return "SPLIT:START:STOP" + (", a FILE.npz or a FILE.txt" if hasattr(run.data, "tokenizer") else " or a FILE.npz")
+
+
+def _text(path: Path, run: Any, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The file's text as rows of tokens [b, t], at most `num`, and how many of each are its own."""
+    (text,) = corpus.read(str(path.absolute()), None, "", "", ())
+    tokens, length = run.data.tokenizer.encode([text])[0], run.data.entries["tokens"].shape[0]
+    count = -(-len(tokens) // length)
+    kept = tokens[: num * length]
+    rows = np.full((min(count, num), length), END, np.int32)
+    rows.reshape(-1)[: len(kept)] = kept
+    lengths = np.minimum(length, len(kept) - length * np.arange(len(rows)))
+    left = f", the first {num} are taken (--num)" if count > num else ""
+    if count > 1 or lengths[-1] < length:
+        _note(f"{len(tokens):,} tokens make {count} row{'s' * (count > 1)} of up to {length}{left}")
+    return {"tokens": rows, "loss_mask": (np.arange(length) < lengths[:, None]).astype(np.float32)}, lengths
 
 
 def _rows(text: str, data: Any, split: str, start: int, stop: int) -> Evidence:
@@ -109,6 +143,8 @@ def _arrays(path: Path, entries: Mapping[str, Any], num: int) -> dict[str, np.nd
             continue
         if value.shape[1:] != tuple(entry.shape) or not len(value):
             raise DataError(f"evidence {path}: {name!r} has shape {value.shape}; the model takes [b, {', '.join(map(str, entry.shape))}]")
+        if entry.vocabulary is not None:
+            value = check_tokens(value, entry.vocabulary, f"evidence {path}: {name}")
         batch[name] = _unit(path, name, value[:num]) if name == "image" else value[:num].astype(entry.dtype)
     if not batch:
         raise DataError(f"evidence {path}: holds {', '.join(found) or 'nothing'}; name the arrays {', '.join(entries)}")
@@ -130,9 +166,10 @@ def _table(path: Path, entries: Mapping[str, Any], num: int) -> dict[str, np.nda
             rows = [row for _, row in zip(range(num), csv.DictReader(file), strict=False)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"evidence {path}: not a CSV text file ({error}); write a header and one row an example") from error
-    names = [name for name in (rows[0] if rows else {}) if name in entries]
+    known = [name for name, entry in entries.items() if name == "image" or not entry.shape]
+    names = [name for name in (rows[0] if rows else {}) if name in known]
     if not names:
-        raise DataError(f"evidence {path}: no row, or no column of {', '.join(entries)}; write a header with these names")
+        raise DataError(f"evidence {path}: no row, or no column of {', '.join(known) or 'numbers'}; write a header with these names")
     batch = {}
     for name in names:
         if name == "image":

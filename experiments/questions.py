@@ -1,33 +1,57 @@
-"""`--do` and `--shift` as written on a command line: fixed values, ranges, and the joint interventions that they make.
+"""`--do`, `--shift` and `--prompt` as written on a command line: fixed values, ranges, and the joint interventions that they make.
 
 --do=angle=20 --shift=light=-5        one joint intervention
 --do=angle=-30:30:7                   seven of them, from -30 to 30
 --do=angle=-30:30:7 --do=light=60:120:3    their product, 7 x 3
+--do='tokens[5]=17'                   token 17 at position 5 of a sequence; a range, tokens[5]=48:57:10, asks for each of ten tokens
+--do='text[10:14]="1912"'             bytes 10 to 13 of a text of bytes, by as many bytes
+--prompt="In 1912"                    the first tokens of a sequence: nothing is before them, so that to set them is to condition on them
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import json
 import math
+import operator
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from causal_gen import schema
-from causal_gen.scm.intervention import Intervention, do, shift
+from causal_gen.data.tokenizer import ByteTokenizer, check_tokens
+from causal_gen.scm.intervention import Intervention, Span, do, shift
 from causal_gen.types import InterventionError
 
 MEANING = "counterfactuals of the fitted model: they rest on its graph and on how well it fits, not on the world alone"
+GUMBEL = "counterfactuals of the fitted model: they rest on how well it fits and on the Gumbel-max choice of noise; others are possible"
+TEXT = "text"  # what bytes of a sequence are called on the command line
+PROMPT = "prompt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One flag: a node, "do" or "shift", and its values, of which a range has several."""
+    """One flag: a node, "do" or "shift", and its values, of which a range has several.
+
+    In a sequence a value is the tokens that stand from `start` on. `written` and `spelled` are what the user calls node and values.
+    """
 
     node: str
     kind: str
-    values: tuple[float, ...]
+    values: tuple[Any, ...]
+    written: str
+    spelled: tuple[str, ...]
     is_range: bool = False
+    start: int | None = None
+
+    @property
+    def places(self) -> range:
+        """The positions that are set."""
+        return range(self.start or 0, (self.start or 0) + len(self.values[0])) if self.start is not None else range(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +70,28 @@ class Question:
 
     def cells(self) -> Iterator[tuple[str, Intervention | None]]:
         """Every joint intervention in row-major order of the axes, with a label that names what varies."""
-        for choice in itertools.product(*(term.values for term in self.terms)):
-            acts = [do(**{t.node: v}) if t.kind == "do" else shift(**{t.node: v}) for t, v in zip(self.terms, choice, strict=True)]
-            joint = None
-            for act in acts:
-                joint = act if joint is None else joint & act
+        for choice in itertools.product(*(range(len(term.values)) for term in self.terms)):
             pairs = list(zip(self.terms, choice, strict=True))
-            shown = [(term, value) for term, value in pairs if term.is_range] or pairs
-            yield ", ".join(_label(term, value) for term, value in shown) or "null", joint
+            shown = [(term, i) for term, i in pairs if term.is_range] or pairs
+            yield ", ".join(_label(term, i) for term, i in shown) or "null", _joint((term, term.values[i]) for term, i in pairs)
 
     def spell(self) -> dict[str, str]:
         """For metrics.json: {"do(angle)": "20"}."""
-        return {f"{t.kind}({t.node})": ":".join(f"{v:g}" for v in t.values) for t in self.terms}
+        return {t.written if t.written == PROMPT else f"{t.kind}({t.written})": ":".join(t.spelled) for t in self.terms}
+
+    def forced(self, length: int) -> np.ndarray:
+        """Which positions of a sequence are set, bool [t]."""
+        mask = np.zeros(length, bool)
+        for term in self.terms:
+            mask[term.places] = True
+        return mask
 
     def warnings(self, entries: Mapping[str, Any]) -> list[str]:
         """A line for every `do` value outside of what the data covers: it is answered, but by extrapolation."""
         lines = []
         for term in self.terms:
             entry = entries.get(term.node)
-            if term.kind != "do" or entry is None:
+            if term.kind != "do" or entry is None or term.start is not None:
                 continue
             low, high = (-math.inf if entry.low is None else entry.low), (math.inf if entry.high is None else entry.high)
             outside = [value for value in term.values if not low <= value <= high]
@@ -75,16 +102,62 @@ class Question:
         return lines
 
 
-def parse(dos: Sequence[str], shifts: Sequence[str], factors: Sequence[str]) -> Question:
-    """Raises `InterventionError` for what is no FACTOR=VALUE, an unknown factor, or a factor named twice."""
-    terms: list[Term] = []
+def asked(values: Any, run: Any) -> Question:
+    """The question that the flags put to the model of a run, whose data may know how text is spelled."""
+    spans = getattr(run.model, "spans", {})
+    factors = [name for name in run.model.actable if name not in spans]
+    return parse(values.do, values.shift, factors, spans, getattr(run.data, "tokenizer", None) if spans else None)
+
+
+def parse(
+    dos: Sequence[str], shifts: Sequence[str], factors: Sequence[str], spans: Mapping[str, Span] | None = None, tokenizer: Any = None
+) -> Question:
+    """Raises `InterventionError` for what is no FACTOR=VALUE, an unknown factor, or a factor or position named twice.
+
+    `spans` are the nodes that are sequences, `tokenizer` that of their text where it is text.
+    """
+    question = Question(())
     for kind, texts in (("do", dos), ("shift", shifts)):
         for text in texts:
-            term = _term(kind, text, factors)
-            if any(other.node == term.node for other in terms):
-                raise InterventionError(f"--{kind}={text}: {term.node!r} is acted upon twice; give each factor one value or one range")
-            terms.append(term)
-    return Question(tuple(terms))
+            term = _in_sequence(kind, text, spans, tokenizer) if spans else _term(kind, text, factors)
+            question = joined(question, term, f"--{kind}={text}")
+    return question
+
+
+def prompted(question: Question, text: str, node: str, span: Span, tokenizer: Any) -> Question:
+    """`question` with the first tokens of a sequence set to `text`, or to the numbers in it where there is no tokenizer."""
+    tokens = tuple(_encode("--prompt", text, tokenizer) if tokenizer is not None else _numbers(text))
+    check_tokens(np.asarray(tokens, int), span.vocabulary, "--prompt: token ")
+    if len(tokens) >= span.length:
+        raise InterventionError(f"--prompt: {len(tokens)} tokens, but a row has {span.length} and one at least is to be drawn; shorten it")
+    if not tokens:
+        return question
+    spelled = json.dumps(text, ensure_ascii=False) if tokenizer is not None else " ".join(map(str, tokens))
+    return joined(question, Term(node, "do", (tokens,), PROMPT, (spelled,), start=0), "--prompt")
+
+
+def joined(question: Question, term: Term, flag: str) -> Question:
+    """`question` and one more term. Raises `InterventionError` where both act upon one factor or position."""
+    for other in question.terms:
+        if other.node != term.node:
+            continue
+        if term.start is None:
+            raise InterventionError(f"{flag}: {term.node!r} is acted upon twice; give each factor one value or one range")
+        twice = sorted(set(other.places) & set(term.places))
+        if twice:
+            raise InterventionError(f"{flag}: position {twice[0]} is set twice, also by {other.written}; set each position once")
+    return Question((*question.terms, term))
+
+
+def _joint(pairs: Iterator[tuple[Term, Any]]) -> Intervention | None:
+    acts, placed = [], {}
+    for term, value in pairs:
+        if term.start is not None:
+            placed.setdefault(term.node, {}).update(zip(term.places, value, strict=True))
+        else:
+            acts.append((do if term.kind == "do" else shift)(**{term.node: value}))
+    acts += [do(**{node: tokens}) for node, tokens in placed.items()]
+    return functools.reduce(operator.and_, acts) if acts else None
 
 
 def _term(kind: str, text: str, factors: Sequence[str]) -> Term:
@@ -93,18 +166,93 @@ def _term(kind: str, text: str, factors: Sequence[str]) -> Term:
         raise InterventionError(f"--{kind}={text}: write --{kind}=FACTOR=VALUE, for instance --{kind}={factors[0]}=20")
     if node not in factors:
         raise InterventionError(f"--{kind}={text}: unknown factor {node!r}; {schema.suggest(node, factors)}")
+    numbers = _values(f"--{kind}={text}", value)
+    return Term(node, kind, numbers, node, tuple(f"{v:g}" for v in numbers), is_range=":" in value)
+
+
+def _values(flag: str, value: str) -> tuple[float, ...]:
+    """The number in `value`, or those of its LOW:HIGH:COUNT."""
     parts = value.split(":")
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
         numbers = []
     if len(parts) == 1 and numbers and math.isfinite(numbers[0]):
-        return Term(node, kind, (numbers[0],))
+        return (numbers[0],)
     if len(numbers) == 3 and all(map(math.isfinite, numbers)) and numbers[2].is_integer() and 1 <= numbers[2] <= 1000:
         low, high, count = numbers[0], numbers[1], int(numbers[2])
-        return Term(node, kind, tuple(low + (high - low) * i / max(count - 1, 1) for i in range(count)), is_range=True)
-    raise InterventionError(f"--{kind}={text}: {value!r} is neither a number nor LOW:HIGH:COUNT with a count of 1 to 1000")
+        return tuple(low + (high - low) * i / max(count - 1, 1) for i in range(count))
+    raise InterventionError(f"{flag}: {value!r} is neither a number nor LOW:HIGH:COUNT with a count of 1 to 1000")
 
 
-def _label(term: Term, value: float) -> str:
-    return f"{term.node}={value:g}" if term.kind == "do" else f"{term.node}{value:+g}"
+def _in_sequence(kind: str, text: str, spans: Mapping[str, Span], tokenizer: Any) -> Term:
+    """A term that sets positions: NODE[I]=TOKEN, or text[I:J]=TEXT."""
+    flag, names = f"--{kind}={text}", list(spans)
+    way = f"write --do='{names[0]}[5]=17'" + (""" or --do='text[10:14]="1912"'""" if isinstance(tokenizer, ByteTokenizer) else "")
+    if kind != "do":
+        raise InterventionError(f"{flag}: tokens are names, not amounts, and cannot be shifted; {way}")
+    found = re.fullmatch(r"\s*(\w+)\s*\[\s*(-?\d+)\s*(?::\s*(-?\d+)\s*)?\]\s*=(.*)", text, re.DOTALL)
+    if not found:
+        raise InterventionError(f"{flag}: this model is over a sequence, whose positions are set; {way}")
+    node, first, last, value = found[1], int(found[2]), found[3], found[4]
+    if node in spans and last is None:
+        return _token(flag, node, first, value.strip(), spans[node])
+    if node == TEXT and last is not None:
+        if not isinstance(tokenizer, ByteTokenizer):
+            kind = "BPE tokens, not of bytes" if tokenizer is not None else "numbers, not of text"
+            raise InterventionError(f"{flag}: this model's sequences are of {kind}, so that a span of text has no positions; {way}")
+        return _passage(flag, names[0], first, int(last), value, spans[names[0]], tokenizer)
+    raise InterventionError(f"{flag}: unknown span {text.partition('=')[0].strip()!r}; {way}")
+
+
+def _token(flag: str, node: str, place: int, value: str, span: Span) -> Term:
+    _check_place(flag, place, span)
+    numbers = _values(flag, value)
+    wrong = [number for number in numbers if not (number.is_integer() and 0 <= number < span.vocabulary)]
+    if wrong:
+        raise InterventionError(f"{flag}: {wrong[0]:g} is no token; they are the whole numbers 0..{span.vocabulary - 1}")
+    tokens = tuple((int(number),) for number in numbers)
+    return Term(node, "do", tokens, f"{node}[{place}]", tuple(str(token) for (token,) in tokens), is_range=":" in value, start=place)
+
+
+def _passage(flag: str, node: str, first: int, last: int, value: str, span: Span, tokenizer: Any) -> Term:
+    _check_place(flag, first, span)
+    _check_place(flag, last - 1, span)
+    text = value
+    if len(value.strip()) > 1 and value.strip()[0] == value.strip()[-1] == '"':
+        try:
+            text = json.loads(value, strict=False)
+        except ValueError as error:
+            raise InterventionError(
+                f"{flag}: cannot read the quoted text ({error}); escape quotes and backslashes in it by a backslash"
+            ) from error
+    tokens = tuple(_encode(flag, text, tokenizer))
+    if len(tokens) != last - first or not tokens:
+        raise InterventionError(f"{flag}: the span has {last - first} bytes and the text {len(tokens)}; give text of equal length")
+    return Term(node, "do", (tokens,), f"{TEXT}[{first}:{last}]", (json.dumps(text, ensure_ascii=False),), start=first)
+
+
+def _check_place(flag: str, place: int, span: Span) -> None:
+    if not 0 <= place < span.length:
+        raise InterventionError(f"{flag}: there is no position {place} in a row; they are 0..{span.length - 1}")
+
+
+def _encode(flag: str, text: str, tokenizer: Any) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8 arrive as lone surrogates
+        raise InterventionError(f"{flag.encode(errors='replace').decode()}: not UTF-8 text ({error.reason}); write it in UTF-8") from error
+    return tokenizer.encode([text])[0].tolist()
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in re.split(r"[\s,]+", text.strip()) if part]
+    except ValueError as error:
+        raise InterventionError(f"--prompt={text}: this run's data has no tokenizer; give numbers, as in --prompt=3,1,4") from error
+
+
+def _label(term: Term, i: int) -> str:
+    if term.kind == "shift":
+        return f"{term.node}{term.values[i]:+g}"
+    return f"{term.written}={term.spelled[i]}"

@@ -47,8 +47,10 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
 
 def _example(config: dict[str, Any]) -> str:
-    """An intervention to try first: a factor a standard deviation above its mean."""
+    """An intervention to try first: a factor a standard deviation above its mean, or a token."""
     name, stats = next(iter(config["data"]["stats"].items()))
+    if "mean" not in stats:
+        return f"'{name}[5]=1'"
     return f"{name}={stats['mean'] + stats['std']:.3g}"
 
 

@@ -9,14 +9,20 @@ from typing import Any
 
 import jax
 import pytest
-from configs_at_hand import CONFIGS, ROOT, modes
+from configs_at_hand import CONFIGS, FIRST, ROOT, modes
 
 from causal_gen.build import build, complete, load_config
 from causal_gen.types import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
 # what makes a full config's data small; models and everything else stay as they are
-SMALL = {"pendulum": {"data.size": 64, "data.test_size": 16}, "morphomnist": {"data.size": 64, "data.test_size": 16, "data.standin": True}}
+SMALL = {
+    "pendulum": {"data.size": 64, "data.test_size": 16},
+    "morphomnist": {"data.size": 64, "data.test_size": 16, "data.standin": True},
+    "text": {"data.size": 64, "data.test_size": 16, "data.documents": 4},
+    "markov": {"data.size": 64, "data.test_size": 16},
+    "copy": {"data.size": 64, "data.test_size": 16},
+}
 
 
 def leaves(tree: Any, path: str = "") -> dict[str, str]:
@@ -87,7 +93,7 @@ def test_every_leaf_can_be_overridden_by_its_own_text(path):
 
 def test_an_unknown_mode_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"unknown mode 'tinny'; the modes are .*tiny"):
-        load_config(f"{CONFIGS[0]}:tinny")
+        load_config(f"{FIRST[0]}:tinny")
 
 
 def test_problems_of_all_sections_come_at_once():
@@ -99,7 +105,7 @@ def test_problems_of_all_sections_come_at_once():
         "mesh": {"data": -1, "fsdp": -1},
     }
     with pytest.raises(ConfigError) as caught:
-        build(load_config(f"{CONFIGS[0]}:tiny", wrong))
+        build(load_config(f"{FIRST[0]}:tiny", wrong))
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "data.size", "model.unet.channels", "sampling.encode", "train.stepz", "mesh",
     ]  # fmt: skip

@@ -35,6 +35,7 @@ HOMES = {  # package -> where it may be imported
     "absl": ("experiments/",),
     "orbax": ("causal_gen/train/checkpoint.py",),
     "tensorflow_datasets": ("causal_gen/data/",),
+    "tokenizers": ("causal_gen/data/tokenizer.py",),
     "optuna": ("launch/",),
     "tensorflow": (),
     "torch": (),

@@ -27,7 +27,7 @@ from causal_gen.scm.counterfactual import abduct, predict
 from causal_gen.train import loop
 from causal_gen.train.step import make_init, make_step
 
-every_config = pytest.mark.parametrize("path", worked())
+every_config = pytest.mark.parametrize("path", worked("diffusion_ae"))
 KEY = jax.random.key(0)
 
 

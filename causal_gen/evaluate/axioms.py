@@ -78,7 +78,7 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     """
     started, seed = time.time(), settings.seed if seed is None else seed
     scenes = choose(run.model, run.params, run.data, settings, seed)
-    folder = _folder(Path(run.workdir))
+    folder = open_folder(Path(run.workdir))
     few = min(scenes.num, settings.cycle_scenes or scenes.num)
     out: dict[str, Any] = {
         "step": int(run.step), "scenes": scenes.num, "cycle_scenes": few, "seed": seed,
@@ -105,7 +105,8 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     return out
 
 
-def _folder(workdir: Path) -> Path:
+def open_folder(workdir: Path) -> Path:
+    """The folder evaluate/ of a workdir, made where it is missing. Raises `WorkdirError` where it cannot be."""
     folder = workdir / "evaluate"
     try:  # before the work, not after it
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """A model asked about many scenes: compiled once a function, in batches of one size, the last one padded.
 
-The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention.
+The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention. The noise of
+sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import Intervention, canonical
-from causal_gen.types import Key, Noise, Params
+from causal_gen.types import Batch, Key, Noise, Params
+
+HELD = 1 << 26  # entries of noise that `answers` and `draws` hold at once
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -87,3 +91,44 @@ class Batched:
         evidence = self._evidence(batch)
         num = len(next(iter(evidence.values())))
         return self._over(num, lambda part, e: _read(self.model, self.params, jax.random.fold_in(key, part), e), evidence)
+
+
+def answers(
+    model: Any, params: Params, key: Key, evidence: Mapping[str, Any], acts: Sequence[Intervention | None]
+) -> list[dict[str, np.ndarray]]:
+    """The counterfactuals of `evidence` [b, ...] under each of `acts`, all from one abduction; None gives its reconstruction."""
+
+    def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch]:
+        batch = {name: jnp.asarray(np.asarray(value)[rows]) for name, value in evidence.items()}
+        return asking.abduct(model, params, jax.random.fold_in(key, part), batch), batch
+
+    return _replayed(model, params, len(next(iter(evidence.values()))), acts, noise)
+
+
+def draws(
+    model: Any, params: Params, key: Key, num: int, acts: Sequence[Intervention | None], context: Mapping[str, Any] | None = None
+) -> list[dict[str, np.ndarray]]:
+    """`num` fresh draws under each of `acts`, all from the same noise; `context` [num, ...] as the model reads it."""
+
+    def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch | None]:
+        given = None if context is None else {name: jnp.asarray(np.asarray(value)[rows]) for name, value in context.items()}
+        return model.noise(jax.random.fold_in(key, part), len(rows), given), given
+
+    return _replayed(model, params, num, acts, noise)
+
+
+def _replayed(
+    model: Any,
+    params: Params,
+    num: int,
+    acts: Sequence[Intervention | None],
+    noise: Callable[[int, np.ndarray], tuple[Noise, Batch | None]],
+) -> list[dict[str, np.ndarray]]:
+    one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(lambda: model.noise(jax.random.key(0), 1))))
+    size = max(1, min(num, 64, HELD // one))
+    parts = []
+    for part in range(math.ceil(num / size)):
+        rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last row repeats as padding
+        found, context = noise(part, rows)
+        parts.append([jax.device_get(asking.predict(model, params, found, context, act)) for act in acts])
+    return [jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *cell) for cell in zip(*parts, strict=True)]

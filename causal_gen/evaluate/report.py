@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.evaluate import charts, meaning
+from causal_gen.evaluate import charts, meaning, report_sequences
 from causal_gen.evaluate.base import to_bytes
 from causal_gen.evaluate.pictures import FULL, difference, heat
 from causal_gen.structure.graph import Dag
@@ -37,6 +37,7 @@ def write(workdir: str | Path) -> Path:
         raise WorkdirError(f"report: {workdir} is not a workdir (no readable config.json in it); give the folder that train wrote to")
     metadata, metrics = (_dict(_read_json(workdir / name)) for name in ("metadata.json", "evaluate/metrics.json"))
     lines = read_lines(workdir / "metrics.jsonl")
+    sequence = report_sequences.is_sequence(config)
     factors, edges = factor_graph(config, metadata)
     slides = _sliders(workdir / "evaluate" / "sliders.npz")
     page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
@@ -44,8 +45,9 @@ def write(workdir: str | Path) -> Path:
     )
     context = {
         "name": _title(config, workdir),
-        "question": _question(config, factors, edges),
-        "facts": _facts(config, metrics, lines),
+        "sequence": report_sequences.parts(workdir, config, metrics) if sequence else None,
+        "question": report_sequences.QUESTION if sequence else _question(config, factors, edges),
+        "facts": _facts(config, metrics, lines, sequence),
         "graph": Markup(_graph(factors, edges)),
         "example": factors[0] if factors else "a factor",
         "steps": metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of"),
@@ -54,7 +56,7 @@ def write(workdir: str | Path) -> Path:
         "pictures": _pictures(workdir),
         "charts": [(title, Markup(svg)) for title, svg in _charts(lines, metadata)],
         "trained": _trained(lines, metadata),
-        "commands": _commands(workdir, metadata, factors, metrics),
+        "commands": _commands(workdir, metadata, factors, metrics, sequence),
         "versions": _versions(metadata),
         "config": json.dumps(config, indent=2),
     }  # fmt: skip
@@ -125,7 +127,9 @@ def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence
     return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
 
 
-def _facts(config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _facts(
+    config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], sequence: bool
+) -> list[tuple[str, str]]:
     train, data = _dict(config.get("train")), _dict(config.get("data"))
     facts = []
     if lines:
@@ -135,7 +139,8 @@ def _facts(config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequenc
     first = next(iter(_dict(metrics.get("composition")).get("mae", {}).items()), None)
     if first:
         facts.append(("composition error, 1 cycle", charts.number(first[1])))
-    return facts
+    told = report_sequences.facts(config, metrics) if sequence else []
+    return facts + [(name, value if isinstance(value, str) else charts.number(value)) for name, value in told]
 
 
 def _graph(factors: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
@@ -152,6 +157,10 @@ def _measured(metrics: Mapping[str, Any]) -> str:
         return ""
     steps = f", {metrics['steps']} DDIM steps" if metrics.get("steps") else ""
     scenes, seed, step = (metrics.get(name, "?") for name in ("scenes", "seed", "step"))
+    held = _dict(metrics.get("heldout"))
+    if held:
+        rows = f"The likelihood is that of {held.get('rows', '?')} rows of the test split, the rest is asked of {scenes} of them"
+        return f"{rows}, seed {seed}, after training step {step}."
     return f"{scenes} scenes of the test split{steps}, seed {seed}, after training step {step}."
 
 
@@ -293,7 +302,9 @@ def _pictures(workdir: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _commands(workdir: Path, metadata: Mapping[str, Any], factors: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, str]:
+def _commands(
+    workdir: Path, metadata: Mapping[str, Any], factors: Sequence[str], metrics: Mapping[str, Any], sequence: bool
+) -> dict[str, str]:
     place = f"--workdir={shlex.quote(str(workdir))}"
     argv = [str(arg) for arg in metadata.get("argv") or []]
     flags = argv[next((i for i, arg in enumerate(argv) if arg.startswith("-")), len(argv)) :]
@@ -301,10 +312,12 @@ def _commands(workdir: Path, metadata: Mapping[str, Any], factors: Sequence[str]
     factor = factors[0] if factors else "FACTOR"
     span = _dict(_dict(metrics.get("do")).get(factor))
     value = f"{(span['low'] + span['high']) / 2:.3g}" if {"low", "high"} <= set(span) else "VALUE"
+    asked = f"{factor}={value}" if not sequence else str(_dict(metrics.get("example")).get("do") or "tokens[5]=1")
     return {
         "train": train,
         "evaluate": f"python -m experiments.evaluate {place}",
-        "counterfactual": f"python -m experiments.counterfactual {place} --do={factor}={value}",
+        "counterfactual": f"python -m experiments.counterfactual {place} {shlex.quote(f'--do={asked}')}",
+        "sample": f"python -m experiments.sample {place}",
         "report": f"python -m experiments.report {place}",
     }
 

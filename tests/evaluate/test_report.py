@@ -166,3 +166,44 @@ def test_graph_shows_every_node_and_edge_with_causes_above_effects():
     assert svg.count('class="edge"') == 4  # three edges and the one to the image
     heights = {name: float(y) for y, name in re.findall(r'class="label" x="[\d.]+" y="([\d.]+)" text-anchor="middle">(\w+)<', svg)}
     assert heights["a"] < heights["b"] < heights["c"] < heights["image"]
+
+
+def test_a_run_over_tokens_gets_a_page_about_texts_and_positions(tmp_path):
+    data = {"name": "text", "tokenizer": "bytes", "length": 64, "stats": {"tokens": {"vocabulary": 256}}}
+    model = {"name": "causal_transformer", "visibility": "causal() & same_document()"}
+    (tmp_path / "config.json").write_text(json.dumps({"data": data, "model": model}))
+    said = " ".join(page(tmp_path)[0].texts)
+    assert "No answer yet" in said and "Not evaluated yet" in said and "picture" not in said.partition('{\n  "data"')[0]
+    assert "'--do=tokens[5]=1'" in said and "experiments.sample" in said
+    assert said.count("#.") >= 14, "the visibility is drawn, two documents of eight"
+    metrics = {
+        "step": 4, "scenes": 2, "seed": 0, "accuracy": 0.1, "null": 1.0, "takes": 1.0, "before": 0.0, "after": 0.25,
+        "heldout": {"rows": 9, "tokens": 5000, "likelihood": "exact", "bits_per_byte": {"value": 2.125, "se": 0.5}},
+        "noise": {"mean": 0.58, "std": 1.3, "ks": 0.01},
+        "example": {"do": "tokens[7]=3", "row": 6, "factual": "a", "counterfactual": "b", "side_by_side": "     7  <b>answer"},
+    }  # fmt: skip
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "samples.txt").write_text("once <i>upon</i>" + "x" * 30_000)
+    parsed, text = page(tmp_path)
+    said = " ".join(" ".join(parsed.texts).split())
+    for words in (
+        "2.125",
+        "0.5 standard error",
+        "5,000 held-out tokens",
+        "1 must be",
+        "<b>answer",
+        "once <i>upon",
+        "more characters",
+        "0.25",
+    ):
+        assert words in said, words
+    assert "<b>answer" not in text and "<i>" not in text and "'--do=tokens[7]=3'" in said
+
+
+def test_a_visibility_over_a_field_of_the_users_own_is_named_and_not_drawn(tmp_path):
+    config = {"data": {"stats": {"tokens": {"vocabulary": 4}}}, "model": {"visibility": 'same("speaker")'}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    parsed, text = page(tmp_path)
+    assert 'class="mask"' not in text and "Who sees whom" in " ".join(parsed.texts)

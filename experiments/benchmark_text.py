@@ -1,0 +1,107 @@
+"""Suites of sequence models: a training step and greedy decoding of a small causal transformer, and attention over a window.
+
+The transformer is GPT-2's form at 6 layers of width 256 and 8 heads over 256 bytes: learned places,
+GELU, the readout tied to the embedding. Letters: b batch, t position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+GPT = {"layers": 6, "width": 256, "heads": 8, "position": "learned", "length": 256}
+BYTES = 256
+PROMPT, NEW = 16, 240
+LONG, WINDOW, HEADS, WIDTH = 4096, 256, 4, 32
+
+Suite = tuple[Callable[[], Any], dict[str, Any]]
+
+
+def _model(dtype: str) -> Any:
+    from causal_gen.models.causal_transformer import CausalTransformer
+    from causal_gen.models.causal_transformer_config import CausalTransformerConfig
+    from causal_gen.nn.precision import Policy
+    from causal_gen.nn.transformer_config import TransformerConfig
+    from causal_gen.sampling.truncation import DecodingConfig
+
+    transformer = TransformerConfig(**GPT)
+    config = CausalTransformerConfig(transformer=transformer)
+    return CausalTransformer(config, transformer, BYTES, BYTES, (), DecodingConfig(top_k=1), Policy.parse(f"compute={dtype}"))
+
+
+def _params(model: Any) -> tuple[Any, int]:
+    import jax
+
+    params = jax.jit(model.init)(jax.random.key(0))
+    return params, sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def gpt_train(batch: int, dtype: str) -> Suite:
+    """A step of AdamW on the next-byte loss of `batch` texts of 256; the state is donated."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from causal_gen.train.meter import count_flops
+
+    model = _model(dtype)
+    params, count = _params(model)
+    optimiser = optax.adamw(3e-4, weight_decay=0.01)
+    texts = [jax.random.randint(jax.random.key(i), (batch, GPT["length"]), 0, BYTES) for i in range(4)]
+
+    def update(state: Any, tokens: Any) -> tuple[Any, Any]:
+        params, moments = state
+        step, key = jnp.int32(0), jax.random.key(0)
+        value, gradient = jax.value_and_grad(lambda p: model.loss(p, key, {"tokens": tokens}, step=step, train=True)[0].mean())(params)
+        changes, moments = optimiser.update(gradient, moments, params)
+        return (optax.apply_updates(params, changes), moments), value
+
+    state = (params, jax.jit(optimiser.init)(params))
+    flops = count_flops(jax.make_jaxpr(update)(state, texts[0]).jaxpr)
+    facts = {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count}
+    jitted, holder = jax.jit(update, donate_argnums=0), [state, 0]
+
+    def step() -> float:
+        holder[0], value = jitted(holder[0], texts[holder[1] % len(texts)])
+        holder[1] += 1
+        jax.block_until_ready(holder[0])
+        return float(value)
+
+    return step, facts
+
+
+def decode(batch: int, dtype: str) -> Suite:
+    """240 bytes after a prompt of 16, the most probable each time: the whole loop is one program."""
+    import jax
+
+    from causal_gen.models import decoding
+
+    model = _model(dtype)
+    params, count = _params(model)
+    prompt = jax.random.randint(jax.random.key(1), (batch, PROMPT), 0, BYTES)
+    per_token = 2 * (12 * GPT["layers"] * GPT["width"] ** 2 + GPT["width"] * BYTES)
+    attended = sum(4 * (PROMPT + i) * GPT["width"] * GPT["layers"] for i in range(NEW))
+    facts = {"unit": "token", "units": batch * NEW, "flops": batch * (per_token * (PROMPT + NEW) + attended), "params": count}
+    return lambda: jax.block_until_ready(decoding.generate(model, params, jax.random.key(2), prompt, steps=NEW).tokens), facts
+
+
+def attention(batch: int, dtype: str) -> Suite:
+    """Forward and backward of blocked attention over 4,096 tokens that see the last 256."""
+    import jax
+    import jax.numpy as jnp
+
+    from causal_gen.nn.attention import attend
+    from causal_gen.structure.masks import causal, window
+    from causal_gen.structure.visibility import fields_for
+    from causal_gen.train.meter import count_flops
+
+    q, k, v = (jax.random.normal(key, (batch, LONG, HEADS, WIDTH), jnp.dtype(dtype)) for key in jax.random.split(jax.random.key(0), 3))
+    seen, fields = causal() & window(WINDOW), fields_for(LONG, LONG)
+
+    def total(q: Any, k: Any, v: Any) -> Any:
+        return attend(q, k, v, seen, *fields, backend="blocked").sum()
+
+    slopes = jax.value_and_grad(total, (0, 1, 2))
+    facts = {"unit": "token", "units": batch * LONG, "flops": count_flops(jax.make_jaxpr(slopes)(q, k, v).jaxpr), "params": 0}
+    jitted = jax.jit(slopes)
+    return lambda: jax.block_until_ready(jitted(q, k, v)), facts
