@@ -20,7 +20,6 @@ SMALL = {
     "pendulum": {"data.size": 64, "data.test_size": 16},
     "morphomnist": {"data.size": 64, "data.test_size": 16, "data.standin": True},
     "text": {"data.size": 64, "data.test_size": 16, "data.documents": 4},
-    "markov": {"data.size": 64, "data.test_size": 16},
     "copy": {"data.size": 64, "data.test_size": 16},
 }
 
