@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 __all__ = [
     "Array", "Batch", "Bool", "CheckpointError", "ConfigError", "DataError", "Entry", "Float", "GraphError", "Int", "Integer",
-    "InterventionError", "Key", "Noise", "Params", "PyTree", "UInt8", "UserError", "WorkdirError",
+    "InterventionError", "Key", "Noise", "Params", "PyTree", "UInt8", "UserError", "WorkdirError", "at_least", "choice",
 ]  # fmt: skip
 
 Key: TypeAlias = jax.Array  # a typed PRNG key, from jax.random.key
@@ -76,3 +76,13 @@ class CheckpointError(UserError):
 
 class WorkdirError(UserError):
     """A folder that is not a workdir, cannot be written, or holds another run."""
+
+
+def choice(default: str, *others: str) -> Any:
+    """A field of a config that takes one of these words; schema.py reads the metadata."""
+    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+
+
+def at_least(default: Any, low: float, high: float | None = None) -> Any:
+    """A field of a config that takes numbers from `low` on, up to `high` if that is given."""
+    return dataclasses.field(default=default, metadata={"min": low} if high is None else {"min": low, "max": high})

@@ -19,6 +19,7 @@ et al., Zoology, ICLR 2024; reversal: Berglund et al., The reversal curse, ICLR 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -27,14 +28,10 @@ import numpy as np
 
 from causal_gen.data.text import token_entries
 from causal_gen.scm.intervention import Acts, Intervention
-from causal_gen.types import Entry, Float, Int
+from causal_gen.types import Entry, Float, Int, at_least
 
 Drawn = tuple[np.ndarray, np.ndarray]  # tokens i32 [n, t], and f32 [n, t]: 1 where a token is scored
 MARK = 0  # the token between the two halves of a copy, a recall or a fact
-
-
-def _at_least(default: Any, low: float) -> Any:
-    return dataclasses.field(default=default, metadata={"min": low})
 
 
 def stream(seed: int, tag: int, split: str = "train") -> np.random.Generator:
@@ -43,27 +40,27 @@ def stream(seed: int, tag: int, split: str = "train") -> np.random.Generator:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(abc.ABC):
     """What the tasks share: `size` training and `test_size` test sequences. `root` is taken as by every source; nothing is read there."""
 
     name: str = ""
     root: str | None = None
-    size: int = _at_least(20_000, 1)
-    test_size: int = _at_least(1_000, 1)
-    seed: int = _at_least(0, 0)
+    size: int = at_least(20_000, 1)
+    test_size: int = at_least(1_000, 1)
+    seed: int = at_least(0, 0)
 
     @property
-    def length(self) -> int:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def length(self) -> int: ...
 
     @property
+    @abc.abstractmethod
     def tokens(self) -> int:
         """Number of values that a token may take."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def draw(self, split: str) -> Drawn:
         """All sequences of a split."""
-        raise NotImplementedError
 
     def best(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b"]:
         """Nats that the best predictor loses on the scored tokens of each sequence."""
@@ -83,8 +80,8 @@ class CopyConfig(Task):
     """`symbols` symbols, `items` of them in a row, uniform and independent."""
 
     name: str = "copy"
-    symbols: int = _at_least(16, 1)
-    items: int = _at_least(16, 1)
+    symbols: int = at_least(16, 1)
+    items: int = at_least(16, 1)
 
     @property
     def length(self) -> int:
@@ -106,10 +103,10 @@ class RecallConfig(Task):
     """`pairs` of distinct keys (of `keys`) with values (of `values`), then `queries` of the keys again, each with its value."""
 
     name: str = "recall"
-    keys: int = _at_least(16, 1)
-    values: int = _at_least(16, 1)
-    pairs: int = _at_least(8, 1)
-    queries: int = _at_least(4, 1)
+    keys: int = at_least(16, 1)
+    values: int = at_least(16, 1)
+    pairs: int = at_least(8, 1)
+    queries: int = at_least(4, 1)
 
     def __post_init__(self):
         if self.pairs > self.keys:
@@ -145,8 +142,8 @@ class MarkovConfig(Task):
     """
 
     name: str = "markov"
-    states: int = _at_least(4, 2)
-    items: int = _at_least(32, 3)
+    states: int = at_least(4, 2)
+    items: int = at_least(32, 3)
     alpha: float = dataclasses.field(default=1.0, metadata={"min": 1e-3})
     graph: str = dataclasses.field(default="random", metadata={"choices": ("random", "chain")})
     roots: float = dataclasses.field(default=0.1, metadata={"min": 0.0, "max": 1.0})
@@ -210,10 +207,10 @@ class ReversalConfig(Task):
     `test_size` also backwards; those are asked backwards in the test."""
 
     name: str = "reversal"
-    size: int = _at_least(1_000, 1)
-    test_size: int = _at_least(200, 1)
-    letters: int = _at_least(4, 1)
-    alphabet: int = _at_least(16, 2)
+    size: int = at_least(1_000, 1)
+    test_size: int = at_least(200, 1)
+    letters: int = at_least(4, 1)
+    alphabet: int = at_least(16, 2)
 
     def __post_init__(self):
         if self.test_size > self.size:

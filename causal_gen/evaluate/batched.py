@@ -24,16 +24,6 @@ HELD = 1 << 26  # entries of noise that `answers` and `draws` hold at once
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _abduct(model: Any, params: Params, key: Key, evidence: Any) -> Noise:
-    return model.abduct(params, key, evidence)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(model: Any, params: Params, noise: Noise, acts: Any) -> dict[str, Any]:
-    return dict(model.predict(params, noise, do=acts))
-
-
-@functools.partial(jax.jit, static_argnums=0)
 def _latents(model: Any, params: Params, noise: Noise, acts: Any) -> dict[str, Any]:
     return model.latents(params, noise, do=acts)
 
@@ -72,18 +62,18 @@ class Batched:
         """Noise of every scene of `batch`, each entry [b, ...]."""
         evidence = self._evidence(batch)
         num = len(next(iter(evidence.values())))
-        return self._over(num, lambda part, e: _abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence)
+        return self._over(num, lambda part, e: asking.abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence)
 
     def predict(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
         """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b]."""
         num = len(jax.tree.leaves(noise)[0])
-        acts = canonical(do, self.model.factors, num)
-        return self._over(num, lambda _, n, a: _predict(self.model, self.params, n, a), noise, acts)
+        acts = canonical(do, self.model.actable, num)
+        return self._over(num, lambda _, n, a: asking.predict(self.model, self.params, n, None, a), noise, acts)
 
     def latents(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
         """Causal latents z {factor: [b, k]} under `do`."""
         num = len(jax.tree.leaves(noise)[0])
-        acts = canonical(do, self.model.factors, num)
+        acts = canonical(do, self.model.actable, num)
         return self._over(num, lambda _, n, a: _latents(self.model, self.params, n, a), noise, acts)
 
     def read(self, key: Key, batch: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -10,11 +10,7 @@ from causal_gen.nn.precision import Policy
 from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.structure import expression
-from causal_gen.types import ConfigError, Entry
-
-
-def _at_least(default: float, low: float, high: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"min": low} if high is None else {"min": low, "max": high})
+from causal_gen.types import ConfigError, Entry, at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +28,8 @@ class CacheConfig:
 class WeightsConfig:
     """Weights of the squared normaliser (losses/categorical.py, eq. 2) and of the balance of experts (nn/experts.py, eq. 2)."""
 
-    z: float = _at_least(0.0, 0.0)
-    balance: float = _at_least(0.01, 0.0)
+    z: float = at_least(0.0, 0.0)
+    balance: float = at_least(0.01, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +45,7 @@ class CausalTransformerConfig:
     tokens: str = "tokens"
     visibility: str = "causal()"
     classes: tuple[str, ...] = ()
-    drop: float = _at_least(0.0, 0.0, 1.0)
+    drop: float = at_least(0.0, 0.0, 1.0)
     capture: tuple[int, ...] = ()
     transformer: TransformerConfig = TransformerConfig()
     weights: WeightsConfig = WeightsConfig()

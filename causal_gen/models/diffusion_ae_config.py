@@ -13,15 +13,7 @@ from causal_gen.sampling.base import SamplingConfig
 from causal_gen.scm.block import BlockScm
 from causal_gen.scm.marginal import Marginal, Scaling
 from causal_gen.structure.graph import Dag
-from causal_gen.types import ConfigError, Entry
-
-
-def _choice(default: str, *others: str) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
-
-
-def _at_least(default: float | None, low: float, high: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"min": low, "max": high} if high is not None else {"min": low})
+from causal_gen.types import ConfigError, Entry, at_least, choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,26 +21,26 @@ class EncoderConfig:
     """Widths of the strided convolutions, of the hidden layer (0: none), and the normalisation."""
 
     widths: tuple[int, ...] = (32, 64, 96, 128)
-    hidden: int = _at_least(256, 0)
-    norm: str = _choice("group", "batch")
-    groups: int = _at_least(8, 1)
+    hidden: int = at_least(256, 0)
+    norm: str = choice("group", "batch")
+    groups: int = at_least(8, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
     """The decoder's network; see nn/unet.py."""
 
-    channels: int = _at_least(32, 2)
+    channels: int = at_least(32, 2)
     multipliers: tuple[int, ...] = (1, 2, 2)
-    blocks: int = _at_least(1, 1)
-    groups: int = _at_least(8, 1)
-    head_dim: int = _at_least(32, 1)
+    blocks: int = at_least(1, 1)
+    groups: int = at_least(8, 1)
+    head_dim: int = at_least(32, 1)
     attention: tuple[int, ...] = ()
     middle_attention: bool = True
-    modulation: str = _choice("scale_shift", "shift")
-    coordinates: int = _at_least(4, 0, 8)
-    patch: int = _at_least(1, 1)
-    canvas: int = _at_least(0, 0)
+    modulation: str = choice("scale_shift", "shift")
+    coordinates: int = at_least(4, 0, 8)
+    patch: int = at_least(1, 1)
+    canvas: int = at_least(0, 0)
     modulate: bool = True
 
     def __post_init__(self):
@@ -65,12 +57,12 @@ class WeightsConfig:
     """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, the mechanism term, and
     the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
 
-    gamma: float = _at_least(0.01, 0)
-    gamma_warmup: int = _at_least(0, 0)
-    label: float = _at_least(1.0, 0)
-    noise: float = _at_least(1.0, 0)
-    mechanism: float = _at_least(0.1, 0)
-    footprint: float = _at_least(0.0, 0)
+    gamma: float = at_least(0.01, 0)
+    gamma_warmup: int = at_least(0, 0)
+    label: float = at_least(1.0, 0)
+    noise: float = at_least(1.0, 0)
+    mechanism: float = at_least(0.1, 0)
+    footprint: float = at_least(0.0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +83,21 @@ class DiffusionAEConfig:
     graph: tuple[tuple[str, str], ...] = ()
     nodes: tuple[str, ...] = ()
     image: str = "image"
-    block: int = _at_least(4, 1)
-    pad: int = _at_least(0, 0)
+    block: int = at_least(4, 1)
+    pad: int = at_least(0, 0)
     scaling: tuple[tuple[str, str], ...] = ()
-    label_scale: float = _at_least(0.05, 1e-4)
-    fourier: int = _at_least(4, 0, 12)
+    label_scale: float = at_least(0.05, 1e-4)
+    fourier: int = at_least(4, 0, 12)
     mechanism_widths: tuple[int, ...] = (64, 64)
-    label_forcing: float = _at_least(0.5, 0.0, 1.0)
-    drop: float = _at_least(0.1, 0.0, 1.0)
-    null: str = _choice("learned", "zero")
-    through: str = _choice("z", "u")
-    noise_scale: str = _choice("learned", "unit")
-    root_prior: str = _choice("fitted", "unit")
+    label_forcing: float = at_least(0.5, 0.0, 1.0)
+    drop: float = at_least(0.1, 0.0, 1.0)
+    null: str = choice("learned", "zero")
+    through: str = choice("z", "u")
+    noise_scale: str = choice("learned", "unit")
+    root_prior: str = choice("fitted", "unit")
     net_for_roots: bool = False
-    fixed_variance: float | None = _at_least(None, 0.0)
-    kl_reduction: str = _choice("mean", "sum")
+    fixed_variance: float | None = at_least(None, 0.0)
+    kl_reduction: str = choice("mean", "sum")
     kl_kept_only: bool = False
     encoder: EncoderConfig = EncoderConfig()
     unet: UNetConfig = UNetConfig()

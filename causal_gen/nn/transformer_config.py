@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from causal_gen.types import ConfigError
-
-
-def _choice(default: str, *others: str) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
-
-
-def _at_least(default: float, low: float, high: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"min": low} if high is None else {"min": low, "max": high})
+from causal_gen.types import ConfigError, at_least, choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +12,10 @@ class LatentConfig:
     """Latent attention (nn/latent_attention.py): width of the latent, of the rotary key that heads share, of the queries' own latent (0:
     none), and how many neighbouring latents are merged into one."""
 
-    rank: int = _at_least(64, 2)
-    rotary: int = _at_least(16, 2)
-    query_rank: int = _at_least(0, 0)
-    stride: int = _at_least(1, 1)
+    rank: int = at_least(64, 2)
+    rotary: int = at_least(16, 2)
+    query_rank: int = at_least(0, 0)
+    stride: int = at_least(1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,28 +32,28 @@ class TransformerConfig:
     without it they are written out, which is faster on a CPU.  remat: recompute each block in the backward pass.
     """
 
-    width: int = _at_least(256, 1)
-    layers: int = _at_least(6, 1)
-    heads: int = _at_least(8, 1)
-    kv_heads: int = _at_least(0, 0)
-    head_dim: int = _at_least(0, 0)
-    attention: str = _choice("heads", "latent")
+    width: int = at_least(256, 1)
+    layers: int = at_least(6, 1)
+    heads: int = at_least(8, 1)
+    kv_heads: int = at_least(0, 0)
+    head_dim: int = at_least(0, 0)
+    attention: str = choice("heads", "latent")
     latent: LatentConfig = LatentConfig()
     qk_norm: bool = False
-    mlp: str = _choice("gelu", "swiglu")
-    mlp_ratio: float = _at_least(4.0, 0.01)
-    experts: int = _at_least(1, 1)
-    active: int = _at_least(1, 1)
-    norm: str = _choice("layer", "rms")
+    mlp: str = choice("gelu", "swiglu")
+    mlp_ratio: float = at_least(4.0, 0.01)
+    experts: int = at_least(1, 1)
+    active: int = at_least(1, 1)
+    norm: str = choice("layer", "rms")
     normformer: bool = False
     bias: bool = True
-    position: str = _choice("rope", "rope2d", "rope_dual", "alibi", "learned", "none")
-    length: int = _at_least(1024, 1)
-    rope_base: float = _at_least(10_000.0, 1.0)
+    position: str = choice("rope", "rope2d", "rope_dual", "alibi", "learned", "none")
+    length: int = at_least(1024, 1)
+    rope_base: float = at_least(10_000.0, 1.0)
     frame_weight: float = 1.0
     tie: bool = True
-    backend: str = _choice("blocked", "dense", "jax")
-    block: int = _at_least(64, 1)
+    backend: str = choice("blocked", "dense", "jax")
+    block: int = at_least(64, 1)
     scan: bool = False
     remat: bool = False
 

@@ -24,11 +24,12 @@ Nothing is evaluated until it is called, on whatever slice of the fields: a bloc
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeAlias
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -114,15 +115,15 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
-class Visibility:
+class Visibility(abc.ABC):
     """A static predicate over query and key fields. Combine with `&`, `|`, `~`, `per_layer`, `per_head`, `soft`.
 
     Subclasses give `evaluate` (bool where `hard`, else a weight in [0, 1]; always 4-D, broadcastable to [b, h, tq, tk]), `reads` (the
     fields that it takes from the queries and from the keys) and `parts`.
     """
 
-    def evaluate(self, q: Side, k: Side, layer: Layer) -> Array:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def evaluate(self, q: Side, k: Side, layer: Layer) -> Array: ...
 
     @property
     def reads(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -278,15 +279,27 @@ def predicate(rule: Callable[Concatenate[Side, Side, P], Array]) -> Callable[P, 
 
 
 @dataclasses.dataclass(frozen=True)
-class And(Visibility):
-    """Seen by both, eq. (2)."""
+class Pair(Visibility):
+    """Two visibilities and the sign between them."""
 
     a: Visibility
     b: Visibility
 
+    sign: ClassVar[str]
+
     @property
     def parts(self) -> tuple[Visibility, ...]:
         return self.a, self.b
+
+    def __repr__(self) -> str:
+        return f"({self.a!r} {self.sign} {self.b!r})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class And(Pair):
+    """Seen by both, eq. (2)."""
+
+    sign = "&"
 
     def evaluate(self, q: Side, k: Side, layer: Layer) -> Array:
         a, b = self.a.evaluate(q, k, layer), self.b.evaluate(q, k, layer)
@@ -296,20 +309,12 @@ class And(Visibility):
         (may_a, must_a), (may_b, must_b) = self.a.bounds(q, k, layer), self.b.bounds(q, k, layer)
         return may_a & may_b, must_a & must_b
 
-    def __repr__(self) -> str:
-        return f"({self.a!r} & {self.b!r})"
 
-
-@dataclasses.dataclass(frozen=True)
-class Or(Visibility):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Or(Pair):
     """Seen by either, eq. (2)."""
 
-    a: Visibility
-    b: Visibility
-
-    @property
-    def parts(self) -> tuple[Visibility, ...]:
-        return self.a, self.b
+    sign = "|"
 
     def evaluate(self, q: Side, k: Side, layer: Layer) -> Array:
         a, b = self.a.evaluate(q, k, layer), self.b.evaluate(q, k, layer)
@@ -318,9 +323,6 @@ class Or(Visibility):
     def bounds(self, q: Side, k: Side, layer: Layer) -> tuple[Array, Array]:
         (may_a, must_a), (may_b, must_b) = self.a.bounds(q, k, layer), self.b.bounds(q, k, layer)
         return may_a | may_b, must_a | must_b
-
-    def __repr__(self) -> str:
-        return f"({self.a!r} | {self.b!r})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Simulator:
     factors: tuple[str, ...] = sim.FACTORS
     context: tuple[str, ...] = ()
     needs: tuple[str, ...] = ("image", *sim.FACTORS)
+    actable: tuple[str, ...] = sim.FACTORS
 
     @property
     def graph(self) -> Dag:
