@@ -276,12 +276,18 @@ class CausalTransformer:
         if "document" in cache.context and "document" in self.fields:
             before = self._at(cache, "document", jnp.maximum(new_fields["index"] - 1, 0))
             tokens = jnp.where(before != new_fields["document"], START, tokens)
-        both = {name: jnp.concatenate([held.fields[name], new_fields[name]], 1) for name in held.fields}
-        both["valid"] = jnp.concatenate([held.valid, jnp.ones((num, k), bool)], 1)
         x = self._embed(params, tokens, cache.context)
-        applied = self._stepper.apply({"params": params["decoder"]}, x, new_fields, cache=held.store, k_fields=both)
-        h, new = applied  # pyright: ignore
-        return self._logits(params, h), dataclasses.replace(cache, held=caches.insert(held, new, new_fields))
+        step = functools.partial(self._stepper.apply, {"params": params["decoder"]}, x, new_fields, cache=held.store)
+        if held.kind == "append":  # nothing leaves: the new tokens go to their slots at once, in place, and are read there
+            labelled = caches.claim(held, new_fields)
+            h, store = step(k_fields={**labelled.fields, "valid": labelled.valid}, at=held.count)  # pyright: ignore
+            held = dataclasses.replace(labelled, store=store)
+        else:
+            both = {name: jnp.concatenate([held.fields[name], new_fields[name]], 1) for name in held.fields}
+            both["valid"] = jnp.concatenate([held.valid, jnp.ones((num, k), bool)], 1)
+            h, new = step(k_fields=both)  # pyright: ignore
+            held = caches.insert(held, new, new_fields)
+        return self._logits(params, h), dataclasses.replace(cache, held=held)
 
     def commit(self, cache: TextCache, indices: Int[Array, "b m"] | None = None) -> TextCache:
         """Of the tokens advanced since the last commit keep those at `indices` (-1, at the end of a row: none); None keeps all."""

@@ -4,6 +4,7 @@
 
 y = x but for cross-attention; c_h = 1 but for NormFormer's learned scales. Keys and values in fewer groups than heads are grouped queries.
 Sources: (1) Vaswani et al. 2017; groups Ainslie et al. 2023; c_h Shleifer et al. 2021; norms of queries and keys Henry et al. 2020.
+Keys and values leave as they are kept, groups before places: a step of decoding reads a group at a time, and wants it in one piece.
 Letters: b batch, t new positions, c cached slots, s memory, h heads, g groups, d width, e width of a head.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from causal_gen.nn.attention import attend, attention_map
@@ -22,14 +24,15 @@ from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.structure.visibility import Fields, Visibility
 from causal_gen.types import Array, Float
 
-Kv = Mapping[str, Array]  # "k" and "v", [b, c, g, e]
+Kv = Mapping[str, Array]  # "k" and "v", [b, g, c, e]
 
 
 class HeadAttention(nn.Module):
     """Eq. (1) of x over itself, or over `cached` keys and then itself; returns the new keys and values too, and with `maps` who
     attends to whom, "map" [b, h, t, c + t].
 
-    `k_fields` describe the cached slots and then the new tokens; None where nothing is cached.
+    `k_fields` describe the cached slots and then the new tokens; None where nothing is cached. With `at` the new tokens are first
+    written into the slots from `at` on, which `k_fields` then describe, and what is returned is the whole cache.
     """
 
     config: TransformerConfig
@@ -46,6 +49,7 @@ class HeadAttention(nn.Module):
         cached: Kv | None = None,
         k_fields: Fields | None = None,
         maps: bool = False,
+        at: Any = None,
     ) -> tuple[Float[Array, "b t d"], dict[str, Array]]:
         c, (b, t, _) = self.config, x.shape
         h, g, e = c.heads, c.groups, c.head_size
@@ -54,8 +58,10 @@ class HeadAttention(nn.Module):
         if c.qk_norm:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
         angles = rotary(c.position, q_fields, e, c.rope_base, c.frame_weight)
-        q, new = rotate(q, angles), {"k": rotate(k, angles), "v": v}
-        k, v = (join(cached, new, name) for name in ("k", "v"))
+        q, new = rotate(q, angles), {"k": jnp.swapaxes(rotate(k, angles), 1, 2), "v": jnp.swapaxes(v, 1, 2)}
+        seen = join(cached, new, at)
+        k, v = (jnp.swapaxes(seen[name], 1, 2) for name in ("k", "v"))
+        new = new if at is None else seen
         how: dict[str, Any] = {"backend": backend_of(c, t, cached), "block": c.block, "layer": layer}
         how["bias"] = Alibi(h) if c.position == "alibi" else None
         k_fields = q_fields if k_fields is None else k_fields
@@ -94,9 +100,13 @@ def merge_heads(layer: Any, heads: Float[Array, "b t h e"]) -> Float[Array, "b t
     return nn.Dense(c.width, c.bias, layer.dtype, kernel_init=layer.out_init, parent=layer, name="out")(heads.reshape(b, t, -1))
 
 
-def join(cached: Kv | None, new: Kv, name: str) -> Array:
-    """Cached slots, then the new tokens."""
-    return new[name] if cached is None else jnp.concatenate([cached[name].astype(new[name].dtype), new[name]], 1)
+def join(cached: Kv | None, new: Kv, at: Any = None) -> dict[str, Array]:
+    """Cached slots, then the new tokens; with `at`, the slots with the new tokens written into them, which a loop does in place."""
+    if cached is None:
+        return dict(new)
+    if at is None:
+        return {name: jnp.concatenate([cached[name].astype(x.dtype), x], -2) for name, x in new.items()}
+    return {name: jax.lax.dynamic_update_slice_in_dim(cached[name], x.astype(cached[name].dtype), at, -2) for name, x in new.items()}
 
 
 def backend_of(config: TransformerConfig, t: int, cached: Kv | None) -> str:

@@ -32,7 +32,7 @@ from causal_gen.types import Array, Float
 
 
 class LatentAttention(nn.Module):
-    """Eqs. (1) to (3), called as `HeadAttention` is; new "v" are latents [b, t, 1, r], new "k" shared keys [b, t, 1, p]."""
+    """Eqs. (1) to (3), called as `HeadAttention` is; new "v" are latents [b, 1, t, r], new "k" shared keys [b, 1, t, p]."""
 
     config: TransformerConfig
     visibility: Visibility
@@ -48,6 +48,7 @@ class LatentAttention(nn.Module):
         cached: Kv | None = None,
         k_fields: Fields | None = None,
         maps: bool = False,
+        at: Any = None,
     ) -> tuple[Float[Array, "b t d"], dict[str, Array]]:
         c, m, (b, t, _) = self.config, self.config.latent, x.shape
         h, e, r, p = c.heads, c.head_size, m.rank, m.rotary
@@ -62,11 +63,14 @@ class LatentAttention(nn.Module):
         up = self.param("up", nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2)), (r, h, 2 * e)).astype(self.dtype)
         up_k, up_v = up[..., :e], up[..., e:]
 
-        visibility, new = self.visibility, {"k": shared, "v": latent}
+        visibility, increments = self.visibility, None
         if m.stride > 1:
             visibility, latent = visibility & stride_aware(m.stride), latent * self._merge_weight(latent, q_fields)
-            latent, new = _merged(m.stride, latent, shared, jnp.asarray(q_fields["index"]), cached, k_fields)
-        latent, shared = join(cached, {"v": latent}, "v"), join(cached, {"k": shared}, "k")
+            latent, increments = _merged(m.stride, latent, shared, jnp.asarray(q_fields["index"]), cached, k_fields)
+        own = {"k": jnp.swapaxes(shared, 1, 2), "v": jnp.swapaxes(latent, 1, 2)}
+        seen = join(cached, own, at)
+        new = increments or (own if at is None else seen)
+        latent, shared = jnp.swapaxes(seen["v"], 1, 2), jnp.swapaxes(seen["k"], 1, 2)
         how: dict[str, Any] = {
             "backend": backend_of(c, t, cached), "block": c.block, "layer": layer, "scale": (e + p) ** -0.5,
             "bias": Alibi(h) if c.position == "alibi" else None,
@@ -108,13 +112,13 @@ def _merged(
         total = total.at[:, lag:].add(jnp.where(near, latent[:, :-lag], 0))
         before = before.at[:, 1:].set(jnp.where(near, shared[:, :-1], 0)) if lag == 1 else before
     if cached is not None and k_fields is not None:
-        slots = cached["k"].shape[1]
+        slots = cached["k"].shape[-2]
         held = jnp.broadcast_to(jnp.asarray(k_fields["index"])[..., :slots], (b, slots)) // stride
         here = chunk[:, :, None] == held[:, None, :]
         if "valid" in k_fields:
             here = here & jnp.broadcast_to(jnp.asarray(k_fields["valid"])[..., :slots] != 0, (b, slots))[:, None, :]
         here = here.astype(latent.dtype)
-        total = total + jnp.einsum("btc,bcgr->btgr", here, cached["v"].astype(latent.dtype))
-        first = jnp.einsum("bc,bcgp->bgp", here[:, 0], cached["k"].astype(shared.dtype))
+        total = total + jnp.einsum("btc,bgcr->btgr", here, cached["v"].astype(latent.dtype))
+        first = jnp.einsum("bc,bgcp->bgp", here[:, 0], cached["k"].astype(shared.dtype))
         before = before.at[:, 0].set(first)
-    return total, {"k": shared - before, "v": latent}
+    return total, {"k": jnp.swapaxes(shared - before, 1, 2), "v": jnp.swapaxes(latent, 1, 2)}

@@ -51,6 +51,7 @@ class Block(nn.Module):
         k_fields: Fields | None = None,
         memory: Memory | None = None,
         maps: bool = False,
+        at: Any = None,
     ) -> tuple[Float[Array, "b t d"], dict[str, Array], Float[Array, "b"]]:
         c = self.config
         # the variance of a draw is scale / fan_in
@@ -61,7 +62,7 @@ class Block(nn.Module):
 
         attention = LatentAttention if c.attention == "latent" else HeadAttention
         seen = attention(c, self.visibility, out_init, self.dtype, name="attention")
-        h, new = seen(make_norm(c.norm, "attention_norm")(x), q_fields, layer, cached, k_fields, maps)
+        h, new = seen(make_norm(c.norm, "attention_norm")(x), q_fields, layer, cached, k_fields, maps, at)
         x = x + branch(h, "attention")
         if self.cross is not None:
             if memory is None:
@@ -94,17 +95,20 @@ class Decoder(nn.Module):
         x: Float[Array, "b t d"],
         q_fields: Fields,
         *,
-        cache: Kv | None = None,
+        cache: Any = None,
         k_fields: Fields | None = None,
+        at: Any = None,
         memory: Memory | None = None,
         aux: bool = False,
         maps: bool = False,
     ) -> Any:
-        """(hidden states [b, t, d], new keys and values {"k", "v"} [l, b, t, ...]), and with `aux` a third (see `_run`), in which `maps`
-        adds "attention" [l, b, h, t, c + t].
+        """(hidden states [b, t, d], new keys and values), and with `aux` a third: {"balance" [l, b], "hidden" [l, b, t, d]}, in which
+        `maps` adds "attention" [l, b, h, t, c + t].
 
-        With a `cache` of keys and values [l, b, c, ...], `k_fields` describe its c slots and then the t tokens; a field "valid" of
-        theirs hides empty slots.
+        Keys and values are {"k", "v"} of [l, b, g, t, e], or where layers are written out a tuple of such with l = 1, so that a
+        loop can change each in place. With a `cache` of them, `k_fields` describe its c slots and then the t tokens; a field "valid" of
+        theirs hides empty slots. With `at` the tokens are written into the slots from `at` on, `k_fields` describe the c slots
+        after that, and the second value is the whole cache.
         """
         c, visibility = self.config, self.visibility
         if visibility.heads not in (1, c.heads):
@@ -124,15 +128,16 @@ class Decoder(nn.Module):
         params = self.param("blocks", lambda key: self._init_blocks(key, memory))
         block = Block(c, visibility, self.cross, self.dtype, parent=None)
 
-        def body(h: Array, per_layer: tuple[Params, Any, Kv | None]) -> tuple[Array, tuple[Any, ...]]:
+        def body(h: Array, per_layer: tuple[Params, Any, Kv | None]) -> tuple[Array, tuple[Any, Any]]:
             own, layer, cached = per_layer
-            applied: Any = block.apply({"params": own}, h, q_fields, layer, cached, k_fields, memory, maps)
+            applied: Any = block.apply({"params": own}, h, q_fields, layer, cached, k_fields, memory, maps, at)
             h, new, balance = applied
-            return h, (new, balance, h if aux else None)
+            attention = {"attention": new.pop("map")} if maps else {}
+            return h, (new, {"balance": balance, "hidden": h, **attention} if aux else None)
 
-        h, (new, balance, hidden) = _run(c, body, x, params, cache)
-        h, seen = make_norm(c.norm, "out_norm")(h), new.pop("map", None)
-        return (h, new, {"balance": balance, "hidden": hidden, "attention": seen}) if aux else (h, new)
+        h, new, told = _run(c, body, x, params, cache)
+        h = make_norm(c.norm, "out_norm")(h)
+        return (h, new, told) if aux else (h, new)
 
     def _init_blocks(self, key: Key, memory: Memory | None) -> Params:
         """Parameters of all blocks, stacked. One token that sees itself is enough to make them."""
@@ -147,18 +152,22 @@ class Decoder(nn.Module):
         return jax.vmap(one)(jax.random.split(key, c.layers))
 
 
-def _run(config: TransformerConfig, body: Any, x: Array, params: Params, cache: Kv | None) -> tuple[Array, tuple[Any, ...]]:
-    """Layer after layer; the second value has a leading axis of layers: new keys and values, balance [l, b], hidden states [l, b, t, d]."""
+def _run(config: TransformerConfig, body: Any, x: Array, params: Params, cache: Any) -> tuple[Array, Any, Any]:
+    """Layer after layer: hidden states, keys and values as `Decoder` gives them, and what each layer tells, stacked."""
     wrap = jax.checkpoint if config.remat else lambda one: one
     if config.scan:
-        return jax.lax.scan(wrap(body), x, (params, jnp.arange(config.layers), cache))
+        x, (new, told) = jax.lax.scan(wrap(body), x, (params, jnp.arange(config.layers), cache))
+        return x, new, told
     outs = []
-    for layer, (own, cached) in enumerate(zip(_apart(params, config.layers), _apart(cache, config.layers), strict=True)):
+    caches = [None] * config.layers if cache is None else [jax.tree.map(lambda leaf: leaf[0], one) for one in cache]
+    for layer, (own, cached) in enumerate(zip(_apart(params, config.layers), caches, strict=True)):
         # the layer's number stays an int, so that what a layer does not see is known while tracing
         one = wrap(lambda x, own, cached, layer=layer: body(x, (own, layer, cached)))
         x, out = one(x, own, cached)
         outs.append(out)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+    new, told = zip(*outs, strict=True)
+    new = tuple(jax.tree.map(lambda leaf: leaf[None], one) for one in new)
+    return x, new, jax.tree.map(lambda *leaves: jnp.stack(leaves), *told)
 
 
 def _apart(stacked: Any, layers: int) -> list[Any]:

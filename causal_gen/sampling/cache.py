@@ -33,7 +33,7 @@ KINDS = ("append", "ring", "evict", "merge")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """`store` has leaves [l, b, c, ...]; `fields`, `valid` and `stamp` (which token of the sequence came here) are [b, c].
+    """`store` has leaves [l, b, ..., c, e]; `fields`, `valid` and `stamp` (which token of the sequence came here) are [b, c].
 
     `count` tokens came so far, `mark` of them are committed (i32 []).
     """
@@ -54,12 +54,12 @@ class Cache:
 
 
 def empty(like: PyTree, fields: Mapping[str, Array], slots: int, kind: str = "append", stride: int = 1) -> Cache:
-    """A cache without tokens for entries of the shapes and dtypes of `like` [l, b, t, ...] and `fields` [b, t] (arrays or their shapes)."""
+    """A cache without tokens for entries shaped and typed as `like` [l, b, ..., t, e] and `fields` [b, t] (arrays or their shapes)."""
     if kind not in KINDS:
         raise ConfigError(f"cache: unknown kind {kind!r}; known are {', '.join(KINDS)}")
     if slots < 1 or stride < 1:
         raise ConfigError(f"cache: {slots} slots with a stride of {stride}; both are at least 1")
-    store = jax.tree.map(lambda x: jnp.zeros((*x.shape[:2], slots, *x.shape[3:]), x.dtype), like)
+    store = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-2], slots, x.shape[-1]), x.dtype), like)
     rows = jax.tree.leaves(like)[0].shape[1]
     held = {name: jnp.zeros((rows, slots), value.dtype) for name, value in fields.items()}
     zero = jnp.zeros((), jnp.int32)
@@ -67,23 +67,29 @@ def empty(like: PyTree, fields: Mapping[str, Array], slots: int, kind: str = "ap
 
 
 def insert(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
-    """The cache with k more tokens, `new` [l, b, k, ...] with `fields` [b, k], by the cache's own kind."""
+    """The cache with k more tokens, `new` [l, b, ..., k, e] with `fields` [b, k], by the cache's own kind."""
     return {"append": append, "ring": ring, "evict": evict, "merge": merge}[cache.kind](cache, new, fields)
 
 
 def append(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
     """Eq. (1). The caller answers for count + k <= c; a prompt that can never fit is refused here."""
-    num = _tokens(new)
+    return _write_run(claim(cache, fields), new, cache.count)
+
+
+def claim(cache: Cache, fields: Mapping[str, Array]) -> Cache:
+    """Eq. (1) but for the entries, which the caller writes into the slots from the old `count` on."""
+    num = fields["index"].shape[1]
     if num > cache.slots:
         raise ConfigError(f"cache: {num} tokens do not fit into {cache.slots} slots; shorten the prompt or give the cache more slots")
-    return _write_run(cache, new, fields, cache.count)
+    return _label_run(cache, fields, cache.count, num)
 
 
 def ring(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
     """Eq. (2). Exact under a window of w when c >= w - 1 + k, k being the tokens of one call that may be taken back, else c >= w - 1."""
     num, slots = _tokens(new), cache.slots
     if num == 1:
-        return _write_run(cache, new, fields, cache.count % slots)
+        at = cache.count % slots
+        return _write_run(_label_run(cache, fields, at, 1), new, at)
     if num > slots:
         last = jnp.broadcast_to(jnp.arange(num - slots, num), (cache.valid.shape[0], slots))
         new, fields = _pick(new, fields, last)
@@ -117,14 +123,15 @@ def merge(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
         slot, fresh = cache.count // cache.stride, cache.count % cache.stride == 0
 
         def add(old: Array, x: Array) -> Array:
-            held = jax.lax.dynamic_index_in_dim(old, slot, 2, keepdims=True)
-            total = jnp.where(fresh, 0, held) + x[:, :, None].astype(old.dtype)
-            return jax.lax.dynamic_update_slice_in_dim(old, total, slot, 2)
+            held = jax.lax.dynamic_index_in_dim(old, slot, -2, keepdims=True)
+            total = jnp.where(fresh, 0, held) + x[..., None, :].astype(old.dtype)
+            return jax.lax.dynamic_update_slice_in_dim(old, total, slot, -2)
 
         store = jax.tree.map(add, cache.store, x)
-        return _label_run(cache, store, {name: value[:, None] for name, value in field.items()}, slot, 1), None
+        cache = dataclasses.replace(cache, store=store)
+        return _label_run(cache, {name: value[:, None] for name, value in field.items()}, slot, 1), None
 
-    tokens = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), new)
+    tokens = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), new)
     return jax.lax.scan(one, cache, (tokens, {name: fields[name].T for name in cache.fields}))[0]
 
 
@@ -167,7 +174,7 @@ def holds(cache: Cache, num: int) -> Bool[Array, "b num"]:
 
 
 def _tokens(new: PyTree) -> int:
-    return jax.tree.leaves(new)[0].shape[2]
+    return jax.tree.leaves(new)[0].shape[-2]
 
 
 def _rank(cache: Cache) -> Float[Array, "b c"]:
@@ -175,29 +182,30 @@ def _rank(cache: Cache) -> Float[Array, "b c"]:
 
 
 def _pick(store: PyTree, fields: Mapping[str, Array], at: Int[Array, "b m"]) -> tuple[PyTree, dict[str, Array]]:
-    """Entries [l, b, m, ...] and fields [b, m] at each row's own slots."""
-    take = jax.vmap(lambda row, at: row[:, at], in_axes=(1, 0), out_axes=1)
+    """Entries [l, b, ..., m, e] and fields [b, m] at each row's own slots."""
+    take = jax.vmap(lambda row, at: row[..., at, :], in_axes=(1, 0), out_axes=1)
     return jax.tree.map(lambda x: take(x, at), store), {name: jnp.take_along_axis(value, at, 1) for name, value in fields.items()}
 
 
 def _scatter(cache: Cache, new: PyTree, fields: Mapping[str, Array], at: Int[Array, "b m"], stamps: Array) -> Cache:
     """New entries at each row's own slots."""
     rows = jnp.arange(at.shape[0])[:, None]
-    store = jax.tree.map(lambda old, x: old.at[:, rows, at].set(x.astype(old.dtype)), cache.store, new)
+    put = jax.vmap(lambda old, x, at: old.at[..., at, :].set(x.astype(old.dtype)), in_axes=(1, 1, 0), out_axes=1)
+    store = jax.tree.map(lambda old, x: put(old, x, at), cache.store, new)
     held = {name: old.at[rows, at].set(fields[name].astype(old.dtype)) for name, old in cache.fields.items()}
     stamp = cache.stamp.at[rows, at].set(jnp.broadcast_to(stamps, at.shape))
     return dataclasses.replace(cache, store=store, fields=held, stamp=stamp, valid=cache.valid.at[rows, at].set(True))
 
 
-def _write_run(cache: Cache, new: PyTree, fields: Mapping[str, Array], start: Array) -> Cache:
+def _write_run(cache: Cache, new: PyTree, start: Array) -> Cache:
     """New entries into neighbouring slots from `start` on: one copy a leaf, which a loop does in place."""
-    store = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), start, 2), cache.store, new)
-    return _label_run(cache, store, fields, start, _tokens(new))
+    store = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), start, -2), cache.store, new)
+    return dataclasses.replace(cache, store=store)
 
 
-def _label_run(cache: Cache, store: PyTree, fields: Mapping[str, Array], start: Array, num: int) -> Cache:
+def _label_run(cache: Cache, fields: Mapping[str, Array], start: Array, num: int) -> Cache:
     write, rows = jax.lax.dynamic_update_slice_in_dim, cache.valid.shape[0]
     held = {name: write(old, fields[name].astype(old.dtype), start, 1) for name, old in cache.fields.items()}
     stamps = jnp.broadcast_to(cache.count + jnp.arange(num, dtype=jnp.int32), (rows, num))
     stamp, valid = write(cache.stamp, stamps, start, 1), write(cache.valid, jnp.ones((rows, num), bool), start, 1)
-    return dataclasses.replace(cache, store=store, fields=held, valid=valid, stamp=stamp, count=cache.count + num)
+    return dataclasses.replace(cache, fields=held, valid=valid, stamp=stamp, count=cache.count + num)
