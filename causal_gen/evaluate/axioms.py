@@ -86,8 +86,7 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     }  # fmt: skip
     progress(f"evaluate: {scenes.num} test scenes, noise abducted in {time.time() - started:.0f} s")
     out["instruments"] = scores.instruments(scenes.bench, scenes.batch, scenes.readings)
-    reconstruction, out["composition"] = composition(scenes, settings.cycles, few)
-    progress("evaluate: composition " + ", ".join(f"{m} cycle(s) {value:.5f}" for m, value in out["composition"]["mae"].items()))
+    reconstruction, out["composition"] = composition(scenes, settings.cycles, few, progress)
     out["do"] = {}
     for place, factor in enumerate(scenes.ask.model.factors):
         values = draw(scenes, factor, np.random.default_rng((seed, place)))
@@ -139,16 +138,19 @@ def _head(tree: Any, num: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[:num], tree)
 
 
-def composition(scenes: Scenes, cycles: int, few: int) -> tuple[np.ndarray, dict[str, Any]]:
+def composition(scenes: Scenes, cycles: int, few: int, progress: Callable[[str], Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """(1) after one cycle on all scenes and after each further one on the first `few`; also the reconstructions [b, h, w, c]."""
-    ask = scenes.ask
+    ask, errors = scenes.ask, {}
     reconstruction = ask.predict(scenes.noise)["image"]
-    errors = {"1": mean_abs(reconstruction, scenes.image)}
     current = {name: value[:few] for name, value in scenes.batch.items()} | {"image": reconstruction[:few]}
-    for cycle in range(2, cycles + 1):
-        noise = ask.abduct(jax.random.fold_in(scenes.key, 100 + cycle), current)
-        current = current | {"image": ask.predict(noise)["image"]}
-        errors[str(cycle)] = mean_abs(current["image"], scenes.image[:few])
+    for cycle in range(1, cycles + 1):
+        if cycle == 1:
+            errors["1"] = mean_abs(reconstruction, scenes.image)
+        else:
+            noise = ask.abduct(jax.random.fold_in(scenes.key, 100 + cycle), current)
+            current = current | {"image": ask.predict(noise)["image"]}
+            errors[str(cycle)] = mean_abs(current["image"], scenes.image[:few])
+        progress(f"evaluate: composition, cycle {cycle} of {cycles}: error {errors[str(cycle)]:.5f}")
     shown = {m: errors[m] for m in dict.fromkeys(("1", str(cycles)))}
     return reconstruction, {"mae": shown, "every_cycle": list(errors.values()), **scores.grey(shown, scenes.image)}
 

@@ -5,8 +5,9 @@
     p(z_i|y_i) = N(y_i 1, sigma_y^2 I) with y on unit scale; the block mean of z_i is the factor                (3)
     counterfactual: u = mean of q(u|x), x_T by DDIM inversion under z; act on z in topological order; decode x_T (4)
 
-(1-3) Akomand et al. 2024 (CausalDiffAE), sec. 4; the last term of (2) fits the mechanisms to labelled rows directly, and p(u) has
-a learned scale a factor, so that a child that its parents determine has noise near zero. Where the released code differs from
+(1-3) Akomand et al. 2024 (CausalDiffAE), sec. 4; the last term of (2) fits the mechanisms to labelled rows directly, and they then
+learn from nothing else (mu = 0: from the rest of (2), as in the paper); p(u) has a learned scale a factor, so that a child that its
+parents determine has noise near zero. Where the released code differs from
 the paper there is a switch in `DiffusionAEConfig`, which defaults to the paper, or to what the paper's aim needs.
 Letters: b batch, n factors, k entries of a block, h w c image.
 """
@@ -217,7 +218,8 @@ class DiffusionAE:
         if config.fixed_variance is not None:
             spread = jnp.sqrt(config.fixed_variance) * spread
         u = mean + spread * jax.random.normal(keys[0], mean.shape)
-        w = self.scm.causal(self._location(params), u)
+        # the decoder's gradient, which is large where it is sharp, would drown that of the term which fits the mechanisms
+        w = self.scm.causal(self._location(jax.lax.stop_gradient(params) if config.weights.mechanism else params), u)
         kls = self._kls(params, batch, u, w, mean, log_variance)
 
         t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
@@ -271,7 +273,11 @@ class DiffusionAE:
         return {"label_kl": labelled * gaussian.per_example(label, reduction), "noise_kl": gaussian.per_example(noise, reduction)}
 
     def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> tuple[Float[Array, "b n k"], Float[Array, "b"]]:
-        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows."""
+        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows.
+
+        The value is the likelihood, the gradient of the location that of least squares: with one scale an entry both have the same
+        maximum, but the likelihood weighs entries by 1 / s^2, and deviations, which are noise, would drown the block mean.
+        """
         unit, labelled = self._labels(batch)
         mean, log_variance = self._label_prior(unit)
         w = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
@@ -280,7 +286,10 @@ class DiffusionAE:
         for i, name in enumerate(self.factors):
             if self.scm.graph.parents(name):
                 log_scale = jnp.broadcast_to(2 * jnp.log(scale[i])[None], w[:, i].shape)
-                total = total + gaussian.nll(w[:, i], location(i, w), log_scale).mean(-1)
+                found = location(i, w)
+                square = 0.5 * (w[:, i] - found) ** 2
+                nll = gaussian.nll(w[:, i], jax.lax.stop_gradient(found), log_scale)
+                total = total + (nll + square - jax.lax.stop_gradient(square)).mean(-1)
         return w, labelled * total
 
     def update_state(self, params: Params, stats: Any) -> Any:

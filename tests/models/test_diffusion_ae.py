@@ -67,6 +67,29 @@ def test_unlabelled_batches_train_without_label_terms():
     assert not aux.terms["label_kl"].any() and not aux.terms["mechanism"].any() and (aux.terms["diffusion"] > 0).all()
 
 
+@pytest.mark.parametrize(("weight", "felt"), [(0.1, False), (0.0, True)])
+def test_mechanisms_learn_from_their_own_term_or_else_from_the_rest(weight, felt):
+    """Without labels there is nothing to fit them to: only where they have no term of their own does the decoder teach them."""
+    model = make(weights=WeightsConfig(mechanism=weight))
+    slopes = jax.jit(jax.grad(lambda p: model.loss(p, KEY, {"image": batch()["image"]}, step=jnp.int32(0), train=True)[0].sum()))
+    slopes = slopes(params(model))["mechanisms"]
+    found = [float(jnp.abs(leaf).max()) for name, tree in slopes.items() if name != "log_scale" for leaf in jax.tree.leaves(tree)]
+    assert found and any(found) is felt
+
+
+def test_a_location_is_fitted_by_least_squares_whatever_its_scale():
+    """A likelihood would weigh entries by 1 / scale^2, so that those of pure noise drown the others."""
+    model = make()
+    start = params(model)["mechanisms"]
+    nll = jax.jit(jax.value_and_grad(lambda m: model._mechanism_nll({"mechanisms": m}, KEY, batch())[1].sum()))
+    value, slopes = nll(start)
+    narrow, sharp = nll({**start, "log_scale": start["log_scale"] - 2.0})
+    assert narrow > value
+    assert float(jnp.abs(slopes.pop("log_scale") - sharp.pop("log_scale")).max()) > 1
+    jax.tree.map(np.testing.assert_array_equal, slopes, sharp)
+    assert any(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(slopes))
+
+
 def test_labels_never_reach_abduction():
     model = make()
     abduct = jax.jit(lambda b: model.abduct(params(model), KEY, b))
