@@ -29,7 +29,7 @@ from causal_gen.losses import categorical
 from causal_gen.models import base
 from causal_gen.models.causal_transformer_config import CausalTransformerConfig
 from causal_gen.nn.precision import Policy
-from causal_gen.nn.transformer import Decoder
+from causal_gen.nn.transformer import Decoder, layers_of
 from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.sampling import ar, gumbel
 from causal_gen.sampling import cache as caches
@@ -277,7 +277,9 @@ class CausalTransformer:
             before = self._at(cache, "document", jnp.maximum(new_fields["index"] - 1, 0))
             tokens = jnp.where(before != new_fields["document"], START, tokens)
         x = self._embed(params, tokens, cache.context)
-        step = functools.partial(self._stepper.apply, {"params": params["decoder"]}, x, new_fields, cache=held.store)
+        step = functools.partial(
+            self._stepper.apply, {"params": params["decoder"]}, x, new_fields, cache=held.store, blocks=params.get("layers")
+        )
         if held.kind == "append":  # nothing leaves: the new tokens go to their slots at once, in place, and are read there
             labelled = caches.claim(held, new_fields)
             h, store = step(k_fields={**labelled.fields, "valid": labelled.valid}, at=held.count)  # pyright: ignore
@@ -313,7 +315,9 @@ class CausalTransformer:
         def commit(cache: Any, indices: Array) -> Any:
             return self.commit(cache, indices) if omega == 1 else tuple(self.commit(side, indices) for side in cache)
 
-        step = functools.partial(self.advance, params)
+        # cut out before the loop that steps: inside it, every step would copy all weights
+        apart = {**params, "layers": layers_of(self.transformer, params["decoder"]["blocks"])}
+        step = functools.partial(self.advance, apart)
         return Engine(prefill, step if omega == 1 else ar.guide(step, step, omega), commit)
 
     def _unclassed(self, context: Batch | None) -> dict[str, Any]:

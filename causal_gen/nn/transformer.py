@@ -99,16 +99,17 @@ class Decoder(nn.Module):
         k_fields: Fields | None = None,
         at: Any = None,
         memory: Memory | None = None,
+        blocks: Any = None,
         aux: bool = False,
         maps: bool = False,
     ) -> Any:
         """(hidden states [b, t, d], new keys and values), and with `aux` a third: {"balance" [l, b], "hidden" [l, b, t, d]}, in which
         `maps` adds "attention" [l, b, h, t, c + t].
 
-        Keys and values are {"k", "v"} of [l, b, g, t, e], or where layers are written out a tuple of such with l = 1, so that a
-        loop can change each in place. With a `cache` of them, `k_fields` describe its c slots and then the t tokens; a field "valid" of
+        Keys and values are {"k", "v"} of [l, b, g, t, e], or where layers are written out a tuple of l such of [b, g, t, e], which a
+        loop changes in place. With a `cache` of them, `k_fields` describe its c slots and then the t tokens; a field "valid" of
         theirs hides empty slots. With `at` the tokens are written into the slots from `at` on, `k_fields` describe the c slots
-        after that, and the second value is the whole cache.
+        after that, and the second value is the whole cache. `blocks` are parameters that `layers_of` cut out before a loop.
         """
         c, visibility = self.config, self.visibility
         if visibility.heads not in (1, c.heads):
@@ -135,7 +136,7 @@ class Decoder(nn.Module):
             attention = {"attention": new.pop("map")} if maps else {}
             return h, (new, {"balance": balance, "hidden": h, **attention} if aux else None)
 
-        h, new, told = _run(c, body, x, params, cache)
+        h, new, told = _run(c, body, x, params if blocks is None else blocks, cache)
         h = make_norm(c.norm, "out_norm")(h)
         return (h, new, told) if aux else (h, new)
 
@@ -159,22 +160,26 @@ def _run(config: TransformerConfig, body: Any, x: Array, params: Params, cache: 
         x, (new, told) = jax.lax.scan(wrap(body), x, (params, jnp.arange(config.layers), cache))
         return x, new, told
     outs = []
-    caches = [None] * config.layers if cache is None else [jax.tree.map(lambda leaf: leaf[0], one) for one in cache]
-    for layer, (own, cached) in enumerate(zip(_apart(params, config.layers), caches, strict=True)):
+    caches = [None] * config.layers if cache is None else cache
+    for layer, (own, cached) in enumerate(zip(layers_of(config, params), caches, strict=True)):
         # the layer's number stays an int, so that what a layer does not see is known while tracing
         one = wrap(lambda x, own, cached, layer=layer: body(x, (own, layer, cached)))
         x, out = one(x, own, cached)
         outs.append(out)
     new, told = zip(*outs, strict=True)
-    new = tuple(jax.tree.map(lambda leaf: leaf[None], one) for one in new)
     return x, new, jax.tree.map(lambda *leaves: jnp.stack(leaves), *told)
 
 
-def _apart(stacked: Any, layers: int) -> list[Any]:
-    """The layers of a stacked tree. By split, whose transpose is one concatenation; indexing would add up `layers` padded gradients."""
-    leaves, tree = jax.tree.flatten(stacked)
-    pieces = [[piece.reshape(leaf.shape[1:]) for piece in jnp.split(leaf, layers)] for leaf in leaves]
-    return [jax.tree.unflatten(tree, [piece[layer] for piece in pieces]) for layer in range(layers)]
+def layers_of(config: TransformerConfig, blocks: Any) -> Any:
+    """Stacked parameters of blocks as the stack wants them: a tuple of layers where these are written out, else as they are.
+
+    By split, whose transpose is one concatenation; indexing would add up as many padded gradients as there are layers.
+    """
+    if config.scan or isinstance(blocks, tuple):
+        return blocks
+    leaves, tree = jax.tree.flatten(blocks)
+    pieces = [[piece.reshape(leaf.shape[1:]) for piece in jnp.split(leaf, config.layers)] for leaf in leaves]
+    return tuple(jax.tree.unflatten(tree, [piece[layer] for piece in pieces]) for layer in range(config.layers))
 
 
 class EncoderDecoder(nn.Module):

@@ -33,7 +33,7 @@ KINDS = ("append", "ring", "evict", "merge")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """`store` has leaves [l, b, ..., c, e]; `fields`, `valid` and `stamp` (which token of the sequence came here) are [b, c].
+    """`store` has leaves [l, b, ..., c, e], or is a tuple of layers with leaves [b, ..., c, e]; `fields`, `valid` and `stamp` (which token of the sequence came here) are [b, c].
 
     `count` tokens came so far, `mark` of them are committed (i32 []).
     """
@@ -60,7 +60,7 @@ def empty(like: PyTree, fields: Mapping[str, Array], slots: int, kind: str = "ap
     if slots < 1 or stride < 1:
         raise ConfigError(f"cache: {slots} slots with a stride of {stride}; both are at least 1")
     store = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-2], slots, x.shape[-1]), x.dtype), like)
-    rows = jax.tree.leaves(like)[0].shape[1]
+    rows = jax.tree.leaves(like)[0].shape[_batch_axis(like)]
     held = {name: jnp.zeros((rows, slots), value.dtype) for name, value in fields.items()}
     zero = jnp.zeros((), jnp.int32)
     return Cache(store, held, jnp.zeros((rows, slots), bool), jnp.zeros((rows, slots), jnp.int32), zero, zero, kind, stride)
@@ -163,7 +163,7 @@ def commit(cache: Cache, indices: Int[Array, "b m"] | None = None) -> Cache:
 
 def fork(cache: Cache, rows: Int[Array, "m"]) -> Cache:
     """A cache of m rows, the i-th a copy of row `rows[i]`: survivors of a beam, or several continuations of one prompt."""
-    store = jax.tree.map(lambda x: x[:, rows], cache.store)
+    store = jax.tree.map(lambda x: jnp.take(x, rows, _batch_axis(cache.store)), cache.store)
     held = {name: value[rows] for name, value in cache.fields.items()}
     return dataclasses.replace(cache, store=store, fields=held, valid=cache.valid[rows], stamp=cache.stamp[rows])
 
@@ -171,6 +171,10 @@ def fork(cache: Cache, rows: Int[Array, "m"]) -> Cache:
 def holds(cache: Cache, num: int) -> Bool[Array, "b num"]:
     """Which of the tokens 0..num-1 the cache still holds: the visibility that it realises."""
     return ((cache.stamp[:, :, None] == jnp.arange(num).reshape(1, 1, -1)) & cache.valid[:, :, None]).any(1)
+
+
+def _batch_axis(store: PyTree) -> int:
+    return 0 if isinstance(store, tuple) else 1
 
 
 def _tokens(new: PyTree) -> int:
@@ -183,14 +187,16 @@ def _rank(cache: Cache) -> Float[Array, "b c"]:
 
 def _pick(store: PyTree, fields: Mapping[str, Array], at: Int[Array, "b m"]) -> tuple[PyTree, dict[str, Array]]:
     """Entries [l, b, ..., m, e] and fields [b, m] at each row's own slots."""
-    take = jax.vmap(lambda row, at: row[..., at, :], in_axes=(1, 0), out_axes=1)
+    axis = _batch_axis(store)
+    take = jax.vmap(lambda row, at: row[..., at, :], in_axes=(axis, 0), out_axes=axis)
     return jax.tree.map(lambda x: take(x, at), store), {name: jnp.take_along_axis(value, at, 1) for name, value in fields.items()}
 
 
 def _scatter(cache: Cache, new: PyTree, fields: Mapping[str, Array], at: Int[Array, "b m"], stamps: Array) -> Cache:
     """New entries at each row's own slots."""
     rows = jnp.arange(at.shape[0])[:, None]
-    put = jax.vmap(lambda old, x, at: old.at[..., at, :].set(x.astype(old.dtype)), in_axes=(1, 1, 0), out_axes=1)
+    axis = _batch_axis(cache.store)
+    put = jax.vmap(lambda old, x, at: old.at[..., at, :].set(x.astype(old.dtype)), in_axes=(axis, axis, 0), out_axes=axis)
     store = jax.tree.map(lambda old, x: put(old, x, at), cache.store, new)
     held = {name: old.at[rows, at].set(fields[name].astype(old.dtype)) for name, old in cache.fields.items()}
     stamp = cache.stamp.at[rows, at].set(jnp.broadcast_to(stamps, at.shape))
