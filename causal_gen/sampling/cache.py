@@ -33,7 +33,8 @@ KINDS = ("append", "ring", "evict", "merge")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """`store` has leaves [l, b, ..., c, e], or is a tuple of layers with leaves [b, ..., c, e]; `fields`, `valid` and `stamp` (which token of the sequence came here) are [b, c].
+    """`store` has leaves [l, b, ..., c, e], or is a tuple of layers with leaves [b, ..., c, e]; `fields`, `valid` and `stamp` (which token
+    of the sequence came here) are [b, c].
 
     `count` tokens came so far, `mark` of them are committed (i32 []).
     """
