@@ -3,7 +3,7 @@
 python -m experiments.train --config=configs/diffusion_ae/morphomnist_reversed.py --workdir=runs/reversed --config.data.root=FOLDER
 
 Measured, seed 0, 2,000 steps, 128 test digits: do(intensity) moves the thickness by .319 pixel above the instrument's floor (the right
-graph: .083), so this model fails, as it has to.
+graph: .094), so this model fails, as it has to.
 """
 
 from ml_collections import ConfigDict

@@ -5,17 +5,17 @@
 
 Modes: `demo` (what `make demo` runs) and `tiny` (CI).
 
-Measured, seed 0, on 2 CPU cores that ran other work beside it. Demo: 64 unseen scenes, 25 DDIM steps, after the 3,641 of 5,000 steps that
-its limit of 470 s left room for. Full: 512 scenes, 50 DDIM steps, 22,000 steps in 38 minutes.
+Measured, seed 0, on 2 CPU cores that ran other work beside it. Demo: 64 unseen scenes, 25 DDIM steps, after the 3,738 of 5,000 steps that
+its limit of 470 s left room for. Full: 512 scenes, 50 DDIM steps, 22,000 steps in 42 minutes.
 
                                     demo: do(angle), do(light)    full: do(angle), do(light)
-    counterfactual pixel error      .0048, .0045                  .0018, .0017     (copying .0446, .0382; not propagating .0078, .0123)
-    error in the shadow strip       .0092, .0099                  .0044, .0044  (not propagating .0836, .1306)
-    predicted shadow length         .227, .219 simulator units    .240, .234       (the goal of .15 is missed)
-    predicted shadow position       .026, .038                    .012, .015
-    composition                     .0032, 3 cycles .0057         .0013, 10 cycles .0035
-    do(shadow_length), elsewhere    .0038 of change outside the strip, of which .0018 by the intervention; a null intervention .0031
-                                    full: .0016, of which .0007; a null intervention .0012
+    counterfactual pixel error      .0057, .0053                  .0020, .0019     (copying .0446, .0382; not propagating .0078, .0123)
+    error in the shadow strip       .0094, .0093                  .0036, .0037  (not propagating .0836, .1306)
+    predicted shadow length         .170, .170 simulator units    .018, .018
+    predicted shadow position       .029, .031                    .006, .010
+    composition                     .0041, 3 cycles .0074         .0016, 10 cycles .0056
+    do(shadow_length), elsewhere    .0045 of change outside the strip, of which .0016 by the intervention; a null intervention .0040
+                                    full: .0018, of which .0005; a null intervention .0016
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,10 @@
 
 For comparison: mechanisms read the parents' u, roots pass through one too, the posterior's variance is nearly fixed, divergences
 are summed, the encoder normalises over the batch, z is masked half the time by zeros, x_T is drawn anew, and raw weights are used.
+
+Measured, seed 0, mode `demo` to its end (5,000 steps), 64 unseen scenes, 25 DDIM steps: composition .259 where pendulum.py has .003,
+counterfactual pixel error .279 and .277 under do(angle) and do(light) where copying the factual picture has .045 and .038; the predicted
+shadow length is off by 1.89 and 2.15 units, as far as copying it. A drawn x_T holds nothing of the scene, and z too little of it.
 """
 
 from ml_collections import ConfigDict
