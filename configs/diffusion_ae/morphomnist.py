@@ -7,7 +7,7 @@ Measured, seed 0: 15,000 steps in 26 minutes beside an evaluation on 2 CPU cores
 28x28 grey levels (0..255) against the exact counterfactual:
 
     pixel error                     do(thickness) 4.06, do(intensity) 1.99   (copying 12.16, 6.94; the goal for the first, 4.0, is missed)
-    thickness after do(thickness)   off by .167 pixel (the goal of .15 is missed); intensity moved to its counterfactual within 6.71 grey levels
+    thickness after do(thickness)   off by .167 pixel (goal .15, missed); intensity moved to its counterfactual within 6.71 levels
     intensity after do(intensity)   off by 4.99 grey levels; the thickness moves by .094 pixel more than the instrument's floor
     composition, 1 and 10 cycles    .53, 1.61 (10 cycles: 100 digits)
     digit still read                96.4% after do(thickness), 97.4% after do(intensity) (true pictures 98.5%, 98.4%)
