@@ -6,15 +6,14 @@ the same corpus gives the same documents everywhere. The last 5% of the document
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import sysconfig
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from causal_gen.data import storage
 from causal_gen.types import DataError
 
 STDLIB = "stdlib"  # the name of the corpus that every machine has
@@ -133,14 +132,7 @@ def _record(line: str, where: str, field: str, header: Sequence[str]) -> str:
 
 
 def _decode(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"text: {path} is cut short or damaged ({error}); copy it again") from None
-    except OSError as error:
-        raise DataError(f"text: cannot read {path} ({error.strerror or error}); check the path and its permissions") from None
+    data = storage.unpacked(path, "text")
     if b"\0" in data:
         raise DataError(f"text: {path} is not text (a byte 0 at {data.index(0)}); leave it out, or set data.pattern to what is text")
     try:

@@ -5,9 +5,7 @@ Source: the format's description on the MNIST page (LeCun, Cortes and Burges).
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +24,7 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
 
     Raises `DataError` for a file that cannot be read, is cut short, is longer than it says, or is not idx of unsigned bytes.
     """
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"idx: {path} is cut short or damaged ({error}); copy it again") from None
-    except OSError as error:
-        raise DataError(f"idx: cannot read {path} ({error.strerror or error}); check the path and its permissions") from None
+    data = storage.unpacked(path, "idx")
     # bytes 0-1 are zero, byte 2 is the type (8: unsigned byte), byte 3 the number of dimensions
     if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 4:
         raise DataError(f"idx: {path} does not start like an idx file of bytes (found {data[:4].hex() or 'nothing'}); copy it again")

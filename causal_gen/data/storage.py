@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ import os
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,17 @@ def folders(root: str | None) -> list[Path]:
     """Where data may lie, best first: `root`, $CAUSAL_GEN_DATA, the per-user cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causal_gen" / "datasets"
     return [Path(place).expanduser() for place in (root, os.environ.get("CAUSAL_GEN_DATA"), cache) if place]
+
+
+def unpacked(path: Path, kind: str) -> bytes:
+    """A user's file, gzipped or not. Raises `DataError`, which begins with `kind`, where it cannot be read or is damaged."""
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{kind}: {path} is cut short or damaged ({error}); copy it again") from None
+    except OSError as error:
+        raise DataError(f"{kind}: cannot read {path} ({error.strerror or error}); check the path and its permissions") from None
 
 
 def load(recipe: Recipe, produce: Callable[[str, Fetch], Columns], root: str | None) -> dict[str, Columns]:

@@ -141,16 +141,18 @@ def _head(tree: Any, num: int) -> Any:
 def composition(scenes: Scenes, cycles: int, few: int, progress: Callable[[str], Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """(1) after one cycle on all scenes and after each further one on the first `few`; also the reconstructions [b, h, w, c]."""
     ask, errors = scenes.ask, {}
-    reconstruction = ask.predict(scenes.noise)["image"]
-    current = {name: value[:few] for name, value in scenes.batch.items()} | {"image": reconstruction[:few]}
-    for cycle in range(1, cycles + 1):
-        if cycle == 1:
-            errors["1"] = mean_abs(reconstruction, scenes.image)
-        else:
-            noise = ask.abduct(jax.random.fold_in(scenes.key, 100 + cycle), current)
-            current = current | {"image": ask.predict(noise)["image"]}
-            errors[str(cycle)] = mean_abs(current["image"], scenes.image[:few])
+
+    def note(cycle: int, image: np.ndarray) -> None:
+        errors[str(cycle)] = mean_abs(image, scenes.image[: len(image)])
         progress(f"evaluate: composition, cycle {cycle} of {cycles}: error {errors[str(cycle)]:.5f}")
+
+    reconstruction = ask.predict(scenes.noise)["image"]
+    note(1, reconstruction)
+    current = {name: value[:few] for name, value in scenes.batch.items()} | {"image": reconstruction[:few]}
+    for cycle in range(2, cycles + 1):
+        noise = ask.abduct(jax.random.fold_in(scenes.key, 100 + cycle), current)
+        current = current | {"image": ask.predict(noise)["image"]}
+        note(cycle, current["image"])
     shown = {m: errors[m] for m in dict.fromkeys(("1", str(cycles)))}
     return reconstruction, {"mae": shown, "every_cycle": list(errors.values()), **scores.grey(shown, scenes.image)}
 

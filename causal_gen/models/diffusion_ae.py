@@ -273,11 +273,7 @@ class DiffusionAE:
         return {"label_kl": labelled * gaussian.per_example(label, reduction), "noise_kl": gaussian.per_example(noise, reduction)}
 
     def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> tuple[Float[Array, "b n k"], Float[Array, "b"]]:
-        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows.
-
-        The value is the likelihood, the gradient of the location that of least squares: with one scale an entry both have the same
-        maximum, but the likelihood weighs entries by 1 / s^2, and deviations, which are noise, would drown the block mean.
-        """
+        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows."""
         unit, labelled = self._labels(batch)
         mean, log_variance = self._label_prior(unit)
         w = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
@@ -286,10 +282,7 @@ class DiffusionAE:
         for i, name in enumerate(self.factors):
             if self.scm.graph.parents(name):
                 log_scale = jnp.broadcast_to(2 * jnp.log(scale[i])[None], w[:, i].shape)
-                found = location(i, w)
-                square = 0.5 * (w[:, i] - found) ** 2
-                nll = gaussian.nll(w[:, i], jax.lax.stop_gradient(found), log_scale)
-                total = total + (nll + square - jax.lax.stop_gradient(square)).mean(-1)
+                total = total + gaussian.fit(w[:, i], location(i, w), log_scale).mean(-1)
         return w, labelled * total
 
     def update_state(self, params: Params, stats: Any) -> Any:
