@@ -38,7 +38,7 @@ def get_config(mode: str = "") -> ConfigDict:
         "process": {"prediction": "edm", "data_std": 0.25},
         # what the decoder sees of a factor is sharp: noise of label_scale / 2 on unit scale is a few hundredths of a pixel
         "label_scale": 0.01,
-        # the length bends sharply at its floor of 3: two layers of 64 are off by .09 after 22,000 steps of labels alone, these by .015
+        # the length bends sharply at its floor of 3: two layers of 64 are off by .11 after 22,000 steps of labels alone, these by .015
         "mechanism_widths": (128, 128, 128),
         "weights": {"gamma": 0.002, "mechanism": 1.0, "footprint": 0.06},
         "drop": 0.0,
