@@ -194,7 +194,7 @@ SUITES: dict[str, tuple[Callable[[int, str], tuple[Callable[[], Any], dict[str, 
     "attention": (benchmark_text.attention, 1),
 }
 
-COMMAND = cli.Command("benchmark", __doc__, EXAMPLE, define, run, tune=True)
+COMMAND = cli.Command("benchmark", __doc__, EXAMPLE, define, run, tune=True, spread=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

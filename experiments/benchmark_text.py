@@ -37,17 +37,20 @@ def _params(model: Any) -> tuple[Any, int]:
 
 
 def gpt_train(batch: int, dtype: str) -> Suite:
-    """A step of AdamW on the next-byte loss of `batch` texts of 256; the state is donated."""
+    """A step of AdamW on the next-byte loss of `batch` texts of 256, spread over all devices; the state is donated."""
     import jax
     import jax.numpy as jnp
     import optax
 
+    from causal_gen.parallel import mesh as meshes
     from causal_gen.train.meter import count_flops
 
-    model = _model(dtype)
+    model, mesh = _model(dtype), meshes.make_mesh(meshes.MeshConfig())
+    meshes.check_batch_size(mesh, batch)
+    spread, whole = meshes.batch_sharding(mesh), meshes.replicated(mesh)
     params, count = _params(model)
     optimiser = optax.adamw(3e-4, weight_decay=0.01)
-    texts = [jax.random.randint(jax.random.key(i), (batch, GPT["length"]), 0, BYTES) for i in range(4)]
+    texts = [jax.device_put(jax.random.randint(jax.random.key(i), (batch, GPT["length"]), 0, BYTES), spread) for i in range(4)]
 
     def update(state: Any, tokens: Any) -> tuple[Any, Any]:
         params, moments = state
@@ -56,10 +59,11 @@ def gpt_train(batch: int, dtype: str) -> Suite:
         changes, moments = optimiser.update(gradient, moments, params)
         return (optax.apply_updates(params, changes), moments), value
 
-    state = (params, jax.jit(optimiser.init)(params))
+    state = jax.device_put((params, jax.jit(optimiser.init)(params)), whole)
     flops = count_flops(jax.make_jaxpr(update)(state, texts[0]).jaxpr)
-    facts = {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count}
-    jitted, holder = jax.jit(update, donate_argnums=0), [state, 0]
+    facts = {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count, "devices": mesh.size}
+    jitted = jax.jit(update, in_shardings=(whole, spread), out_shardings=whole, donate_argnums=0)
+    holder = [state, 0]
 
     def step() -> float:
         holder[0], value = jitted(holder[0], texts[holder[1] % len(texts)])

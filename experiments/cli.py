@@ -43,7 +43,7 @@ class Command:
     """A command: its module's name, what it does (first line: a summary), an example, its flags, and the work itself.
 
     `run` is given the parsed flags and the overrides {dotted path: text} of all `--config.a.b=value`. `tune` says
-    whether the process is worth starting anew with the allocator setting.
+    whether the process is worth starting anew with the allocator setting, `spread` whether it may cut a CPU into several devices.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Command:
     define: Callable[[flags.FlagValues], None]
     run: Callable[[Any, dict[str, str]], None]
     tune: bool = False
+    spread: bool = False
 
 
 def start(command: Command) -> NoReturn:
@@ -77,6 +78,9 @@ def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = la
     command.define(values)
     if command.tune:
         flags.DEFINE_boolean("no-allocator-tuning", False, "do not start anew with glibc's allocator set for XLA", flag_values=values)
+    if command.spread:
+        text = "cut the CPU into so many devices, over which the mesh spreads; one a core is faster for transformers"
+        flags.DEFINE_integer("cpu-devices", None, text, lower_bound=1, flag_values=values)
     if _wants_help(argv):
         print(help_text(command, values))
         return 0
@@ -84,6 +88,10 @@ def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = la
         rest, overrides = split_overrides(argv)
         _parse(values, rest)
         prepare()
+        if command.spread and values["cpu-devices"].value:
+            import jax
+
+            jax.config.update("jax_num_cpu_devices", values["cpu-devices"].value)
         command.run(values, overrides)
         return 0
     except UsageError as error:

@@ -104,3 +104,14 @@ def test_a_process_starts_anew_with_the_same_arguments(glibc, monkeypatch):
     (program, arguments, environment) = started[0]
     assert program == sys.executable and arguments[1:] == ["-X", "dev", "-m", "experiments.train", "--workdir=x"]
     assert cli.allocator_is_tuned(environment)
+
+
+def test_a_cpu_is_cut_into_devices_before_the_work_begins(monkeypatch):
+    import jax
+
+    seen = []
+    monkeypatch.setattr(jax.config, "update", lambda *args: seen.append(args))
+    command = cli.Command("train", "", "", lambda values: None, lambda values, overrides: seen.append("work"), spread=True)
+    assert cli.main(command, ["--cpu-devices=2"]) == 0
+    assert seen == [("jax_num_cpu_devices", 2), "work"]
+    assert cli.main(command, ["--cpu-devices=0"]) == 2
