@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +44,39 @@ DATA = {
     "recall": "causal_gen.data.sequences:RecallConfig",
     "markov": "causal_gen.data.sequences:MarkovConfig",
     "reversal": "causal_gen.data.sequences:ReversalConfig",
+    "references": "causal_gen.data.references:ReferencesConfig",
+    "triplets": "causal_gen.data.triplets:TripletsConfig",
+    "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
+    "needles": "causal_gen.data.needles:NeedlesConfig",
+    "confounded": "causal_gen.data.confounded:ConfoundedConfig",
+    "wired": "causal_gen.data.wired:WiredConfig",
+    "tagging": "causal_gen.data.labelled:TaggingConfig",
+    "pairs": "causal_gen.data.pairs:PairsConfig",
+    "video": "causal_gen.data.video:VideoConfig",
+    "objects": "causal_gen.data.objects:ObjectsConfig",
+    "arrow": "causal_gen.data.film:ArrowConfig",
+    "soundtrack": "causal_gen.data.film:SoundtrackConfig",
 }
 MODELS = {
     "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
     "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
+    "variable_transformer": "causal_gen.models.variable_transformer_config:VariableTransformerConfig",
+    "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
+    "labeller": "causal_gen.models.labeller_config:LabellerConfig",
+    "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
 }
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
+    "speculative_pair": "causal_gen.sampling.truncation:DecodingConfig",
+    "labeller": "causal_gen.models.labeller_config:LabelSampling",
+}
+EVALUATION = {  # what is measured of a family
+    "diffusion_ae": "causal_gen.evaluate.axioms:evaluate",
+    "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
+    "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
+    "variable_transformer": "causal_gen.evaluate.variables:evaluate",
+    "labeller": "causal_gen.evaluate.labels:evaluate",
+    "embedder": "causal_gen.evaluate.retrieval:evaluate",
 }
 SECTIONS = {
     "sampling": "causal_gen.sampling.base:SamplingConfig",
@@ -92,7 +118,7 @@ def load_config(path: str, overrides: Mapping[str, Any] | None = None) -> Config
     file = file if not arg and not path.endswith(".py:") else file + ".py"
     found = _run_get_config(Path(file), arg)
     tree = found.to_dict() if isinstance(found, ConfigDict) else dict(found)
-    config = ConfigDict(override(tree, overrides or {}))
+    config = ConfigDict(override(tree, overrides or {}), allow_dotted_keys=True)  # regexes of train.init_from may have dots
     return config.lock()
 
 
@@ -340,3 +366,9 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
 def section(config: Mapping[str, Any], name: str) -> Any:
     """One section of a complete config as its dataclass, for instance `section(run.config, "evaluate")`."""
     return _convert(config)[0][name]
+
+
+def evaluate(run: Run, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
+    """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir."""
+    measure = _resolve(EVALUATION[run.config["model"]["name"]])
+    return measure(run, section(run.config, "evaluate"), seed, progress=progress)

@@ -85,13 +85,14 @@ def _scenes(trained: Any, question: Any, given: Any, seed: int) -> dict[str, Any
 
     ask = Batched(trained.model, trained.params, min(given.num, 64))
     noise = ask.abduct(jax.random.key(seed), given.batch)
+    context = {name: given.batch[name] for name in trained.model.context} or None
     truths = [None]
     if given.indices is not None:
         truths = [trained.data.truth(given.split, given.indices, act) for _, act in question.cells()]
     return {
         "factual": given.batch,
-        "reconstruction": ask.predict(noise),
-        "counterfactual": [ask.predict(noise, act) for _, act in question.cells()],
+        "reconstruction": ask.predict(noise, None, context),
+        "counterfactual": [ask.predict(noise, act, context) for _, act in question.cells()],
         "truth": None if any(truth is None for truth in truths) else truths,
     }
 
@@ -142,6 +143,8 @@ def _show(out: Path, trained: Any, answers: dict[str, Any], question: Any, given
     asked = ", ".join(f"{name} = {value}" for name, value in question.spell().items())
     title = f"{asked}: counterfactuals of the model at step {trained.step}"
     node = next(iter(getattr(trained.model, "spans", {})), None)
+    if node is None and "image" not in answers["factual"]:
+        return "no grid.png (single numbers are no pictures)"
     if node is None:
         _draw(out / "grid.png", answers, question, title, lambda entries: entries["image"])
         return "grid.png"
@@ -198,8 +201,10 @@ def _scores(answers: dict[str, Any], question: Any) -> dict[str, Any]:
         return float(np.mean(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))))
 
     factual, again, cells = answers["factual"], answers["reconstruction"], answers["counterfactual"]
-    scores: dict[str, Any] = {"reconstruction_mae": gap(again["image"], factual["image"])}
-    scores["changed_mae"] = float(np.mean([gap(cell["image"], factual["image"]) for cell in cells]))
+    scores: dict[str, Any] = {}
+    if "image" in factual:
+        scores["reconstruction_mae"] = gap(again["image"], factual["image"])
+        scores["changed_mae"] = float(np.mean([gap(cell["image"], factual["image"]) for cell in cells]))
     factors = [name for name in cells[0] if name != "image"]
     scores["factors"] = {name: {"reconstruction": float(np.mean(again[name]))} for name in factors}
     for name in factors:

@@ -29,13 +29,9 @@ def define(values: flags.FlagValues) -> None:
 def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
     from causal_gen import build as border
-    from causal_gen.evaluate import axioms, sequences
 
-    trained = border.restore(values.workdir, overrides)
-    settings = border.section(trained.config, "evaluate")
     say = functools.partial(print, file=sys.stderr, flush=True)
-    measure = sequences.evaluate if "tokens" in trained.data.entries else axioms.evaluate
-    print(json.dumps(measure(trained, settings, values.seed, progress=say)))
+    print(json.dumps(border.evaluate(border.restore(values.workdir, overrides), values.seed, say)))
 
 
 COMMAND = cli.Command("evaluate", __doc__, EXAMPLE, define, run, tune=True)

@@ -25,7 +25,7 @@ import numpy as np
 from causal_gen import schema
 from causal_gen.data.tokenizer import ByteTokenizer, check_tokens
 from causal_gen.scm.intervention import Intervention, Span, do, shift
-from causal_gen.types import InterventionError
+from causal_gen.types import InterventionError, UserError
 
 MEANING = "counterfactuals of the fitted model: they rest on its graph and on how well it fits, not on the world alone"
 GUMBEL = "counterfactuals of the fitted model: they rest on how well it fits and on the Gumbel-max choice of noise; others are possible"
@@ -103,7 +103,12 @@ class Question:
 
 
 def asked(values: Any, run: Any) -> Question:
-    """The question that the flags put to the model of a run, whose data may know how text is spelled."""
+    """The question that the flags put to the model of a run, whose data may know how text is spelled.
+
+    Raises `UserError` for a model that generates nothing, which nothing can be asked.
+    """
+    if run.model.predict is None:
+        raise UserError(f"model {run.config['model']['name']!r} generates nothing that could be drawn or set; evaluate it instead")
     spans = getattr(run.model, "spans", {})
     factors = [name for name in run.model.actable if name not in spans]
     return parse(values.do, values.shift, factors, spans, getattr(run.data, "tokenizer", None) if spans else None)

@@ -56,7 +56,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     else:
         noise = jax.device_get(trained.model.noise(key, values.num))
         ask = batched.Batched(trained.model, trained.params, min(values.num, 64))
-        drawn = [ask.predict(noise, act) for _, act in question.cells()]
+        context = _context(trained, values.num)
+        drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
     _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
 
 
@@ -85,7 +86,9 @@ def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[st
     labels = [label if label != "null" else "sample" for label, _ in question.cells()]
     title = f"{num} samples at step {trained.step}, {asked}"
     node = next(iter(getattr(trained.model, "spans", {})), None)
-    if node is None or hasattr(trained.data, "images"):
+    if node is None and "image" not in drawn[0]:
+        readable = "no grid.png (single numbers are no pictures)"
+    elif node is None or hasattr(trained.data, "images"):
         seen = [rows["image"] if node is None else trained.data.images(rows[node]) for rows in drawn]
         readable = pictures.grid(dict(zip(labels, seen, strict=True)), out / "grid.png", title)
     else:

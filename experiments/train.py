@@ -42,19 +42,22 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         print(f"train: stopped at step {done.step:,} of {steps:,} and saved; to go on: python -m experiments.train --workdir={workdir}")
         return
     print(f"train: finished at step {done.step:,}. Next, for example:")
-    print(f"    python -m experiments.counterfactual --workdir={workdir} --do={_example(done.config)}")
+    if done.model.actable:
+        print(f"    python -m experiments.counterfactual --workdir={workdir} --do={_example(done)}")
     print(f"    python -m experiments.evaluate --workdir={workdir} && python -m experiments.report --workdir={workdir}")
 
 
-def _example(config: dict[str, Any]) -> str:
+def _example(run: Any) -> str:
     """An intervention to try first: a factor a standard deviation above its mean, or a token."""
-    name, stats = next(iter(config["data"]["stats"].items()))
-    if "mean" not in stats:
-        return f"'{name}[5]=1'"
-    return f"{name}={stats['mean'] + stats['std']:.3g}"
+    name = run.model.actable[0]
+    stats = run.config["data"]["stats"].get(name, {})
+    if "mean" in stats:
+        return f"{name}={stats['mean'] + stats['std']:.3g}"
+    return f"'{name}[5]=1'" if name in getattr(run.model, "spans", {}) else f"{name}=1"
 
 
-COMMAND = cli.Command("train", f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config.", EXAMPLE, define, run, tune=True)
+TEXT = f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config."
+COMMAND = cli.Command("train", TEXT, EXAMPLE, define, run, tune=True, spread=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -20,7 +20,21 @@ SMALL = {
     "pendulum": {"data.size": 64, "data.test_size": 16},
     "morphomnist": {"data.size": 64, "data.test_size": 16, "data.standin": True},
     "text": {"data.size": 64, "data.test_size": 16, "data.documents": 4},
+    "tagging": {"data.size": 64, "data.test_size": 16},
+    "pairs": {"data.size": 64, "data.test_size": 16},
+    "pixels": {"data.size": 64, "data.test_size": 16, "data.standin": True},
     "copy": {"data.size": 64, "data.test_size": 16},
+    "video": {"data.size": 64, "data.test_size": 16},
+    "objects": {"data.size": 64, "data.test_size": 16},
+    "arrow": {"data.size": 64, "data.test_size": 16},
+    "soundtrack": {"data.size": 64, "data.test_size": 16},
+    "needles": {"data.size": 64, "data.test_size": 16},
+    "scratchpad": {"data.size": 64, "data.test_size": 16},
+    "references": {"data.size": 64, "data.test_size": 16},
+    "triplets": {"data.size": 64, "data.test_size": 16},
+    "markov": {"data.size": 64, "data.test_size": 16},
+    "confounded": {"data.size": 64, "data.test_size": 16},
+    "wired": {"data.size": 64, "data.test_size": 16},
 }
 
 

@@ -66,9 +66,16 @@ class Task(abc.ABC):
         """Nats that the best predictor loses on the scored tokens of each sequence."""
         return np.zeros(len(tokens))
 
+    def fields(self, tokens: Int[np.ndarray, "b t"]) -> dict[str, Int[np.ndarray, "b t"]]:
+        """What the slots of these rows are beside their places, for visibilities and positions; slot i holds token i - 1."""
+        del tokens
+        return {}
+
     @property
     def entries(self) -> Mapping[str, Entry]:
-        return token_entries(self.length, self.tokens, f"sequences of the task {self.name}")
+        names = self.fields(np.zeros((1, self.length), np.int32))
+        fields = {name: Entry((self.length,), "int32", description=f"field {name!r} of the slots") for name in names}
+        return {**token_entries(self.length, self.tokens, f"sequences of the task {self.name}"), **fields}
 
     def make(self) -> Sequences:
         """The source, its rows in memory."""
@@ -77,15 +84,20 @@ class Task(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class CopyConfig(Task):
-    """`symbols` symbols, `items` of them in a row, uniform and independent."""
+    """`symbols` symbols, `items` of them in a row, uniform and independent; the first `copied` of them (0: all) are copied."""
 
     name: str = "copy"
     symbols: int = at_least(16, 1)
     items: int = at_least(16, 1)
+    copied: int = at_least(0, 0)
+
+    def __post_init__(self):
+        if self.copied > self.items:
+            raise ValueError(f"copied={self.copied} are more than the {self.items} items; lower it")
 
     @property
     def length(self) -> int:
-        return 2 * self.items + 1
+        return self.items + 1 + (self.copied or self.items)
 
     @property
     def tokens(self) -> int:
@@ -94,8 +106,9 @@ class CopyConfig(Task):
     def draw(self, split: str) -> Drawn:
         num = self.size if split == "train" else self.test_size
         half = stream(self.seed, 0xC0, split).integers(1, self.symbols + 1, (num, self.items), dtype=np.int32)
-        tokens = np.concatenate([half, np.full((num, 1), MARK, np.int32), half], axis=1)
-        return tokens, _mask(num, self.length, slice(self.items + 1, None))
+        copy = half[:, : self.copied or None]
+        tokens = np.concatenate([half, np.full((num, 1), MARK, np.int32), copy], axis=1)
+        return tokens, scored(num, self.length, slice(self.items + 1, None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +137,13 @@ class RecallConfig(Task):
 
     def draw(self, split: str) -> Drawn:
         num = self.size if split == "train" else self.test_size
-        keys = 1 + _choose(stream(self.seed, 0x4E1, split), num, self.keys, self.pairs)
+        keys = 1 + choose(stream(self.seed, 0x4E1, split), num, self.keys, self.pairs)
         values = stream(self.seed, 0x4E2, split).integers(1 + self.keys, self.tokens, (num, self.pairs), dtype=np.int32)
-        asked = _choose(stream(self.seed, 0x4E3, split), num, self.pairs, self.queries)
+        asked = choose(stream(self.seed, 0x4E3, split), num, self.pairs, self.queries)
         pairs = np.stack([keys, values], axis=-1)
         queries = np.take_along_axis(pairs, asked[..., None], axis=1)
         parts = [pairs.reshape(num, -1), np.full((num, 1), MARK, np.int32), queries.reshape(num, -1)]
-        return np.concatenate(parts, axis=1).astype(np.int32), _mask(num, self.length, slice(2 * self.pairs + 2, None, 2))
+        return np.concatenate(parts, axis=1).astype(np.int32), scored(num, self.length, slice(2 * self.pairs + 2, None, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +195,7 @@ class MarkovConfig(Task):
         for i, parent in enumerate(self.parents):
             flat = np.floor(uniform[:, i] * self.states)
             tokens[:, i] = flat if parent < 0 else (uniform[:, i, None] >= steps[every, tokens[:, parent]]).sum(-1)
-        return tokens, _mask(num, self.items, slice(-1 if self.scored == "last" else 0, None))
+        return tokens, scored(num, self.items, slice(-1 if self.scored == "last" else 0, None))
 
     def predictive(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b t"]:
         """P(s_i | s_<i) of every token, eq. (2); 1 / states for roots."""
@@ -244,7 +257,7 @@ class ReversalConfig(Task):
         known = self.size - self.test_size
         forwards, backwards = _told(1, facts), _told(2, facts[:, ::-1])
         tokens = np.concatenate([forwards, backwards[:known]]) if split == "train" else backwards[known:]
-        return tokens, _mask(len(tokens), self.length, slice(self.letters + 2, None))
+        return tokens, scored(len(tokens), self.length, slice(self.letters + 2, None))
 
 
 def _told(direction: int, facts: np.ndarray) -> np.ndarray:
@@ -253,13 +266,14 @@ def _told(direction: int, facts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.int32)
 
 
-def _mask(num: int, length: int, scored: slice) -> np.ndarray:
+def scored(num: int, length: int, places: slice) -> np.ndarray:
+    """The mask f32 [num, length] that scores these places of every row."""
     mask = np.zeros((num, length), np.float32)
-    mask[:, scored] = 1.0
+    mask[:, places] = 1.0
     return mask
 
 
-def _choose(rng: np.random.Generator, num: int, of: int, count: int) -> np.ndarray:
+def choose(rng: np.random.Generator, num: int, of: int, count: int) -> np.ndarray:
     """`count` distinct numbers below `of`, in random order, for each of `num` rows."""
     return rng.random((num, of)).argsort(1)[:, :count].astype(np.int32)
 
@@ -283,9 +297,9 @@ class Sequences:
         return len(self.rows[split][0])
 
     def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
-        """The sequences at `indices`, and which of their tokens are scored."""
-        tokens, mask = self.rows[split]
-        return {"tokens": tokens[indices], "loss_mask": mask[indices]}
+        """The sequences at `indices`, which of their tokens are scored, and the task's fields."""
+        tokens, mask = (part[indices] for part in self.rows[split])
+        return {"tokens": tokens, "loss_mask": mask, **self.config.fields(tokens)}
 
     def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
         """Nats that the best predictor loses on the scored tokens of each sequence: the floor of any model's loss, on average."""

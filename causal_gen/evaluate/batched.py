@@ -64,11 +64,11 @@ class Batched:
         num = len(next(iter(evidence.values())))
         return self._over(num, lambda part, e: asking.abduct(self.model, self.params, jax.random.fold_in(key, part), e), evidence)
 
-    def predict(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
-        """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b]."""
+    def predict(self, noise: Noise, do: Intervention | None = None, context: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b], `context` is what the model reads."""
         num = len(jax.tree.leaves(noise)[0])
         acts = canonical(do, self.model.actable, num)
-        return self._over(num, lambda _, n, a: asking.predict(self.model, self.params, n, None, a), noise, acts)
+        return self._over(num, lambda _, n, a, c: asking.predict(self.model, self.params, n, c, a), noise, acts, context)
 
     def latents(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
         """Causal latents z {factor: [b, k]} under `do`."""

@@ -6,10 +6,12 @@ For rows x of the test split, with hidden states h of slot i (which holds token 
                the others. Chance is the MAE of the one best guess, the middle: about 1/4.                                      (1)
     parents:   share of (row, token k with a parent p(k)) with argmax_j A_{k+1, j} = p(k) + 1, where the source knows p             (2)
     gradient:  norm of the mean loss's gradient with respect to all of the layer's parameters                                    (3)
+    edges:     area under the ROC curve of the mean over rows of A_{i, j+1}, j < i - 1, as a guess whether token j is a parent of the
+               token i that slot i predicts, where the source knows the graph; token i - 1 is in the slot itself               (4)
 
 (1) is asked again with the visibility taken away, `full()`: without positions of its own a network without a mask is equivariant under
 permutations and knows nothing of order, whatever its weights. Sources: (1) Haviv et al., EMNLP 2022, who classify; (2) Nichani et al.,
-ICML 2024; (3) Shleifer et al. 2021, figure 1. Letters: n rows, t position, d width, l layers.
+ICML 2024; (3) Shleifer et al. 2021, figure 1; (4) as structure learners are scored. Letters: n rows, t position, d width, l layers.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.types import Array, Float, Int, Params
+from causal_gen.types import Array, Bool, Float, Int, Params
 
 RIDGE = 1e-6  # of the mean square of a feature: keeps the solution where features are linearly dependent
 
 
 def measure(model: Any, params: Params, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> dict[str, Any]:
-    """(1) to (3) by layer, over the test rows at `indices`; empty where the model captures no layer."""
+    """(1) to (4) by layer, over the test rows at `indices`; empty where the model captures no layer."""
     capture = getattr(getattr(model, "config", None), "capture", ())
     if not capture or len(indices) < 2:
         return {}
@@ -44,6 +46,10 @@ def measure(model: Any, params: Params, source: Any, indices: Int[np.ndarray, "n
     if parents is not None:
         tops = _each(model, params, source, indices, batch_size, _looks_at)
         out["parents"] = {str(layer): parent_share(tops[layer], parents) for layer in capture}
+    adjacency = getattr(getattr(source, "config", None), "adjacency", None)
+    if adjacency is not None:
+        weights = _each(model, params, source, indices, batch_size, _weights)
+        out["edges"] = {str(layer): edge_area(weights[layer].mean(0), adjacency) for layer in capture}
     norms = np.asarray(_gradients(model, params, _batch(source, indices[:batch_size])))
     out["gradient"] = {str(layer): float(norms[layer]) for layer in capture}
     return out
@@ -71,6 +77,15 @@ def parent_share(tops: Int[np.ndarray, "n t"], parents: Int[np.ndarray, "t"]) ->
     return float((tops[:, children + 1] == parents[children] + 1).mean())
 
 
+def edge_area(weights: Float[np.ndarray, "t t"], adjacency: Bool[np.ndarray, "t t"]) -> float:
+    """(4): the chance that an edge has more weight than a pair that is none; ties count half."""
+    slot, other = np.tril_indices(len(weights), -1)
+    slot, other = slot[other > 0], other[other > 0]  # slot 0 holds the start
+    score, edge = weights[slot, other], adjacency[slot, other - 1]
+    above = (score[edge][:, None] > score[~edge][None]) + 0.5 * (score[edge][:, None] == score[~edge][None])
+    return float(above.mean())
+
+
 def _batch(source: Any, indices: Int[np.ndarray, "n"]) -> dict[str, Array]:
     return jax.tree.map(jnp.asarray, dict(source.gather("test", indices)))
 
@@ -86,6 +101,10 @@ def _states(prediction: Any) -> dict[int, Array]:
 
 def _looks_at(prediction: Any) -> dict[int, Array]:
     return {layer: jnp.argmax(seen.mean(1), -1) for layer, seen in prediction.attention.items()}
+
+
+def _weights(prediction: Any) -> dict[int, Array]:
+    return {layer: seen.mean(1) for layer, seen in prediction.attention.items()}
 
 
 def _each(model: Any, params: Params, source: Any, indices: Int[np.ndarray, "n"], batch_size: int, read: Any) -> dict[int, np.ndarray]:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate import likelihood, probes, texts
+from causal_gen.evaluate import eviction, likelihood, probes, recall, speculation, termination, texts
 from causal_gen.evaluate.axioms import open_folder
 from causal_gen.evaluate.base import EvaluateConfig, jsonable
 from causal_gen.scm import counterfactual as asking
@@ -35,6 +35,12 @@ from causal_gen.types import Bool, Int, Key
 
 POOLED = 50_000  # noise entries that (5) looks at
 SHOWN = 288  # tokens of an example
+DECODING = {
+    "eviction": eviction,
+    "recall": recall,
+    "speculation": speculation,
+    "termination": termination,
+}  # what decoding does beyond drawing; each is empty for a model that it is not about
 
 
 def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
@@ -53,6 +59,9 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     out["accuracy"] = accuracy(run.model, run.params, source, indices, settings.batch_size)
     if probed := probes.measure(run.model, run.params, source, indices, settings.batch_size):
         out["probes"] = probed
+    for name, part in DECODING.items():
+        if told := part.measure(run.model, run.params, key, source, indices, settings.batch_size):
+            out[name] = told
     found = [
         ask(run, indices[start : start + settings.batch_size], jax.random.fold_in(key, 1 + start), np.random.default_rng((seed, start)))
         for start in range(0, len(indices), settings.batch_size)

@@ -2,7 +2,7 @@
 
     slot i holds token i-1 (slot 0, and the first slot of a document that others cannot see into, a learned start) and predicts token i
     h = decoder(slots),  logits = W h,  W the embedding itself where it is tied                                        (1)
-    loss = mean of nll_i + weight.z z_i over scored positions + weight.balance balance                                 (2)
+    loss = mean of nll_i + weight.z z_i over scored positions + weight.balance balance + weight.seen (keys a slot sees)  (2)
     log p(x) = sum_i log softmax(logits_i)[x_i] over scored positions, exact under a causal visibility                 (3)
     x_i = argmax(warp(logits_i(x_<i)) + g_i): tokens as a function of Gumbel noise [b, t, v]                           (4)
 
@@ -22,11 +22,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
 from causal_gen.losses import categorical
-from causal_gen.models import base
+from causal_gen.models import base, cached, rereading
 from causal_gen.models.causal_transformer_config import CausalTransformerConfig
 from causal_gen.nn.precision import Policy
 from causal_gen.nn.transformer import Decoder, layers_of
@@ -39,6 +38,7 @@ from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.scm.intervention import Acts, Intervention, Span, canonical
 from causal_gen.structure import expression, masks
 from causal_gen.structure.graph import Dag
+from causal_gen.structure.variants import latents
 from causal_gen.structure.visibility import Visibility, fields_for
 from causal_gen.types import Array, Batch, Bool, Float, Int, Key, Noise, Params, UserError
 
@@ -98,13 +98,19 @@ class CausalTransformer:
     @functools.cached_property
     def visibility(self) -> Visibility:
         """Who sees whom among the slots."""
-        return expression.read(self.config.visibility)
+        seen = expression.read(self.config.visibility)
+        return latents(seen, self.unscored, self.transformer.layers) if self.config.latents else seen
+
+    @property
+    def unscored(self) -> int:
+        """Slots before the latents."""
+        return self.length - self.config.latents
 
     @functools.cached_property
     def fields(self) -> tuple[str, ...]:
         """Entries [b, t] that say what each slot is, beside its index."""
-        places = ("position",) if "document" in self.visibility.fields else ()
-        return tuple(sorted({*self.visibility.fields, *places, *PLACES.get(self.transformer.position, ())} - {"index"}))
+        places = ("position",) if self.visibility.fields & {"document", "group"} else ()
+        return tuple(sorted({*self.visibility.fields, *places, *PLACES.get(self.transformer.position, ())} - {"index", "gate"}))
 
     @property
     def context(self) -> tuple[str, ...]:
@@ -130,7 +136,7 @@ class CausalTransformer:
     def init(self, key: Key) -> Params:
         """Fresh parameters."""
         keys = jax.random.split(key, 5)
-        d, small = self.transformer.width, 0.02
+        d, small = self.transformer.width, self.transformer.initial
         x, fields = jnp.zeros((1, 1, d)), {name: jnp.zeros((1,), jnp.int32) for name in ("index", *self.fields)}
         params = {
             "embed": small * jax.random.normal(keys[0], (self.vocabulary, d)),
@@ -183,17 +189,20 @@ class CausalTransformer:
         num, t = tokens.shape
         x = self._embed(params, self._slots(tokens, batch)[:, :t], batch)
         fields = self._fields(batch, num, t)
-        h, _, aux = self._decoder.apply({"params": params["decoder"]}, x, fields, aux=True, maps=maps)  # pyright: ignore
-        return self._logits(params, h), aux
+        if self.config.prefixes:
+            h, aux = rereading.last(self._decoder, params, x, fields, min(self.config.prefixes, t)), {}
+        else:
+            how = {"aux": True, "maps": maps, "last": max(t - self.unscored, 1) if self.config.latents else 0}
+            h, _, aux = self._decoder.apply({"params": params["decoder"]}, x, fields, **how)  # pyright: ignore
+        return jnp.pad(self._logits(params, h), ((0, 0), (t - h.shape[1], 0), (0, 0))), aux
 
     # ---- training ------------------------------------------------------------------------------------------------------------
 
     def _mask(self, batch: Batch) -> Float[Array, "b t"]:
-        tokens = batch[self.config.tokens]
-        return batch["loss_mask"].astype(jnp.float32) if "loss_mask" in batch else jnp.ones(tokens.shape)
+        return batch["loss_mask"].astype(jnp.float32) if "loss_mask" in batch else jnp.ones(batch[self.config.tokens].shape)
 
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
-        """Eq. (2) an example; terms "nll" (nats a token), "z" and, where there are experts, "balance" are reported unweighted."""
+        """Eq. (2) an example; terms "nll" (nats a token), "z", of experts "balance" and of gates "seen" are reported unweighted."""
         del step
         if train and self.config.drop and self.config.classes:
             kept = jax.random.bernoulli(key, 1 - self.config.drop, batch[self.config.tokens].shape[:1])
@@ -202,14 +211,14 @@ class CausalTransformer:
         logits, aux = self._forward(params, batch)
         mask = self._mask(batch)
         terms = {"nll": categorical.masked_mean(categorical.nll(logits, batch[self.config.tokens]), mask)}
-        total = terms["nll"]
         if self.config.weights.z:
             terms["z"] = categorical.masked_mean(categorical.z(logits), mask)
-            total = total + self.config.weights.z * terms["z"]
         if self.transformer.experts > 1:
             terms["balance"] = aux["balance"].mean(0)
-            total = total + self.config.weights.balance * terms["balance"]
-        return total, base.Aux(terms)
+        if self.transformer.gates:
+            terms["seen"] = aux["seen"]
+        prices = (getattr(self.config.weights, name) * term for name, term in terms.items() if name != "nll")
+        return terms["nll"] + sum(prices), base.Aux(terms)
 
     def update_state(self, params: Params, stats: Any) -> Any:
         """There is no state."""
@@ -245,6 +254,8 @@ class CausalTransformer:
         x = jnp.zeros((num, 1, self.transformer.width))
         _, like = jax.eval_shape(lambda: self._decoder.apply({"params": params["decoder"]}, x, fields))  # pyright: ignore
         kind, stride = ("merge", self.config.stride) if self.config.stride > 1 else (self.config.cache.kind, 1)
+        if kind == "reread":
+            kind, like = "append", rereading.entries(x)
         held = caches.empty(like, fields, self.config.cache.slots or -(-slots // stride), kind, stride)
         given = {name: value for name, value in (context or {}).items() if name in self.context}
         return TextCache(held, given)
@@ -257,10 +268,13 @@ class CausalTransformer:
         cache = self.empty(params, num, slots or self.length + 1, context)
         x = self._embed(params, self._slots(tokens, cache.context), cache.context)
         fields = self._new_fields(cache, num, jnp.broadcast_to(jnp.arange(p + 1), (num, p + 1)), None)
-        read = {name: fields[name] for name in ("index", *self.fields)}
-        h, new = self._decoder.apply({"params": params["decoder"]}, x, read)  # pyright: ignore
-        held = caches.commit(caches.insert(cache.held, new, fields))
-        return self._logits(params, h), dataclasses.replace(cache, held=held)
+        if self.config.cache.kind == "reread":
+            h, held = rereading.step(self._decoder, params, cache.held, x, fields)
+        else:
+            read = {name: fields[name] for name in ("index", *self.fields)}
+            h, new = self._decoder.apply({"params": params["decoder"]}, x, read)  # pyright: ignore
+            held = caches.insert(cache.held, new, fields)
+        return self._logits(params, h), dataclasses.replace(cache, held=caches.commit(held))
 
     def advance(
         self, params: Params, cache: TextCache, tokens: Int[Array, "b k"], fields: Mapping[str, Array] | None = None
@@ -276,20 +290,14 @@ class CausalTransformer:
         if "document" in cache.context and "document" in self.fields:
             before = self._at(cache, "document", jnp.maximum(new_fields["index"] - 1, 0))
             tokens = jnp.where(before != new_fields["document"], START, tokens)
-        x = self._embed(params, tokens, cache.context)
-        step = functools.partial(
-            self._stepper.apply, {"params": params["decoder"]}, x, new_fields, cache=held.store, blocks=params.get("layers")
-        )
-        if held.kind == "append":  # nothing leaves: the new tokens go to their slots at once, in place, and are read there
-            labelled = caches.claim(held, new_fields)
-            h, store = step(k_fields={**labelled.fields, "valid": labelled.valid}, at=held.count)  # pyright: ignore
-            held = dataclasses.replace(labelled, store=store)
-        else:
-            both = {name: jnp.concatenate([held.fields[name], new_fields[name]], 1) for name in held.fields}
-            both["valid"] = jnp.concatenate([held.valid, jnp.ones((num, k), bool)], 1)
-            h, new = step(k_fields=both)  # pyright: ignore
-            held = caches.insert(held, new, new_fields)
+        h, held = self._step(params, held, self._embed(params, tokens, cache.context), new_fields)
         return self._logits(params, h), dataclasses.replace(cache, held=held)
+
+    def _step(self, params: Params, held: Cache, x: Float[Array, "b k d"], fields: dict[str, Array]) -> tuple[Array, Cache]:
+        """Hidden states of new slots, and the cache with them."""
+        if self.config.cache.kind == "reread":
+            return rereading.step(self._decoder, params, held, x, fields)
+        return cached.step(self._stepper, params, held, x, fields)
 
     def commit(self, cache: TextCache, indices: Int[Array, "b m"] | None = None) -> TextCache:
         """Of the tokens advanced since the last commit keep those at `indices` (-1, at the end of a row: none); None keeps all."""
@@ -388,12 +396,4 @@ class CausalTransformer:
 
     def check_noise(self, batch: Batch, noise: Noise) -> None:
         """Raises `UserError` for evidence that sampling could not have drawn. Call it outside of jit."""
-        name = self.config.tokens
-        wrong = np.argwhere(np.isnan(np.asarray(noise[name])).any(-1))
-        if len(wrong):
-            row, place = wrong[0]
-            token = int(np.asarray(batch[name])[row, place])
-            raise UserError(
-                f"evidence: token {token} at place {place} of row {row} has probability 0 under sampling.top_k, top_p or min_p; "
-                "set them to none to ask about it"
-            )
+        ar.check_noise(batch[self.config.tokens], noise[self.config.tokens])

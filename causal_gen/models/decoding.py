@@ -2,10 +2,11 @@
 
     draws = generate(model, params, key, prompt, steps=200, sampling=DecodingConfig(temperature=0.8))
     beams = search(model, params, prompt, beams=4, steps=20)
+    names = one_shot(model, params, prompt, ways=8, steps=3)
     text  = speculate(target, params, draft, draft_params, key, prompt, steps=200, tree=Tree((2, 2, 1)))
 
-`sampling` is the model's own where it is not given. The loops are those of sampling/: ar.py, beam.py, speculative.py. Letters: b batch,
-p prompt.
+`sampling` is the model's own where it is not given. The loops are those of sampling/: ar.py, beam.py, parallel.py,
+speculative.py. Letters: b batch, p prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_gen.models.causal_transformer import CausalTransformer
-from causal_gen.sampling import ar, beam, speculative
+from causal_gen.sampling import ar, beam, parallel, speculative
 from causal_gen.sampling.truncation import Constraint, DecodingConfig
 from causal_gen.types import Batch, Key, Params, UserError
 
@@ -57,6 +58,14 @@ def search(
     return _search(model, beams, steps, end, length_penalty, constraint, params, jnp.asarray(prompt, jnp.int32), context)
 
 
+def one_shot(
+    model: CausalTransformer, params: Params, prompt: Any, *, ways: int, steps: int, context: Batch | None = None
+) -> parallel.Branches:
+    """The greedy continuations, `steps` tokens long, of the `ways` likeliest first tokens, each as if there were no other."""
+    _check(model, prompt, 1 + ways * (steps - 1))
+    return _one_shot(model, ways, steps, params, jnp.asarray(prompt, jnp.int32), context)
+
+
 def speculate(
     target: CausalTransformer,
     params: Params,
@@ -83,7 +92,7 @@ def speculate(
 
 
 def _check(model: CausalTransformer, prompt: Any, steps: int) -> None:
-    bounded = model.config.cache.kind == "append" and model.config.cache.slots
+    bounded = model.config.cache.kind in ("append", "reread") and model.config.cache.slots
     places = model.transformer.length if model.transformer.position == "learned" else None
     rooms = [room - steps for room in (model.config.cache.slots if bounded else None, places) if room]
     ar.check_prompt(prompt, model.vocabulary, max(0, min(rooms)) if rooms else prompt.shape[1])
@@ -102,6 +111,12 @@ def _search(
     engine = model.engine(params, context, prompt.shape[1] + steps)
     how = {"beams": beams, "steps": steps, "end": end, "length_penalty": length_penalty, "constraint": constraint}
     return beam.beam(engine.prefill, engine.advance, model.fork, prompt, **how)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _one_shot(model: Any, ways: int, steps: int, params: Any, prompt: Any, context: Any) -> parallel.Branches:
+    engine = model.engine(params, context, prompt.shape[1] + 1 + ways * (steps - 1))
+    return parallel.one_shot(engine.prefill, engine.advance, prompt, ways=ways, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

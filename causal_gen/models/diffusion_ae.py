@@ -330,9 +330,9 @@ class DiffusionAE:
         if s.sampler == "ddpm":
             # the later draws hang on x_T, so that predict stays a function of the noise
             key = jax.random.key(jnp.abs(jax.lax.bitcast_convert_type(x_t[0, 0, 0, 0], jnp.int32)))
-            x = ddim.ancestral(denoise, self.config.process, key, x_t, s.steps)
+            x = ddim.ancestral(denoise, self.config.process, key, x_t, s.steps, s.spacing)
         else:
-            x = ddim.decode(denoise, self.config.process, x_t, s.steps, s.clip)
+            x = ddim.decode(denoise, self.config.process, x_t, s.steps, s.clip, s.spacing)
         return {**values, self.config.image: self._from_net(x)}
 
     def abduct(self, params: Params, key: Key, batch: Batch) -> Noise:
@@ -345,7 +345,8 @@ class DiffusionAE:
             x_t = ddim.renoise(self.config.process, key, x)
         else:
             denoise = self._guided(params, self.scm.to_blocks(w))
-            x_t = ddim.invert(denoise, self.config.process, x, self.sampling.steps, self.sampling.refine)
+            s = self.sampling
+            x_t = ddim.invert(denoise, self.config.process, x, s.steps, s.refine, s.spacing)
         return {**{name: e[:, i] for i, name in enumerate(self.factors)}, self.config.image: x_t}
 
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]:

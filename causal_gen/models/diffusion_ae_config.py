@@ -122,7 +122,7 @@ class DiffusionAEConfig:
             for n, scaling in zip(factors.nodes, scalings, strict=True)
         )
         scm = BlockScm(factors, self.block, scalings, marginals, self.through)
-        ddim.grid(self.process, sampling.steps)
+        ddim.grid(self.process, sampling.steps, sampling.spacing)
         h, w, channels = entries[self.image].shape
         return DiffusionAE(self, scm, (h, w, channels), sampling, Policy.parse(precision), remat)
 

@@ -21,7 +21,7 @@ from causal_gen.nn.attention import attend, attention_map
 from causal_gen.nn.norm import RMSNorm
 from causal_gen.nn.positions import Alibi, rotary, rotate
 from causal_gen.nn.transformer_config import TransformerConfig
-from causal_gen.structure.visibility import Fields, Visibility
+from causal_gen.structure.visibility import Fields, Visibility, length
 from causal_gen.types import Array, Float
 
 Kv = Mapping[str, Array]  # "k" and "v", [b, g, c, e]
@@ -32,7 +32,8 @@ class HeadAttention(nn.Module):
     attends to whom, "map" [b, h, t, c + t].
 
     `k_fields` describe the cached slots and then the new tokens; None where nothing is cached. With `at` the new tokens are first
-    written into the slots from `at` on, which `k_fields` then describe, and what is returned is the whole cache.
+    written into the slots from `at` on, which `k_fields` then describe, and what is returned is the whole cache. Where nothing is
+    cached `q_fields` may be those of the last few tokens, which alone ask then, and `k_fields` those of all.
     """
 
     config: TransformerConfig
@@ -50,15 +51,16 @@ class HeadAttention(nn.Module):
         k_fields: Fields | None = None,
         maps: bool = False,
         at: Any = None,
-    ) -> tuple[Float[Array, "b t d"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b q d"], dict[str, Array]]:
         c, (b, t, _) = self.config, x.shape
         h, g, e = c.heads, c.groups, c.head_size
+        own = q_fields if cached is not None or k_fields is None else k_fields  # of the tokens in x
         qkv = nn.Dense((h + 2 * g) * e, c.bias, self.dtype, name="qkv")(x).reshape(b, t, h + 2 * g, e)
         q, k, v = jnp.split(qkv, (h, h + g), 2)
         if c.qk_norm:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
-        angles = rotary(c.position, q_fields, e, c.rope_base, c.frame_weight)
-        q, new = rotate(q, angles), {"k": jnp.swapaxes(rotate(k, angles), 1, 2), "v": jnp.swapaxes(v, 1, 2)}
+        angles = rotary(c.position, own, e, c.rope_base, c.frame_weight)
+        q, new = rotate(q, angles)[:, -length(q_fields) :], {"k": jnp.swapaxes(rotate(k, angles), 1, 2), "v": jnp.swapaxes(v, 1, 2)}
         seen = join(cached, new, at)
         k, v = (jnp.swapaxes(seen[name], 1, 2) for name in ("k", "v"))
         new = new if at is None else seen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,8 +84,10 @@ class RMSNorm(nn.Module):
         return (y * _last(self.param("scale", nn.initializers.ones, x.shape[-1:]), x)).astype(x.dtype)
 
 
-def make_norm(kind: str, name: str) -> LayerNorm | RMSNorm:
-    """The norm that a config calls "layer" or "rms"."""
+def make_norm(kind: str, name: str) -> Callable[[Array], Array]:
+    """The norm that a config calls "layer" or "rms"; "none" leaves things as they are, and has no parameters."""
+    if kind == "none":
+        return lambda x: x
     return RMSNorm(name=name) if kind == "rms" else LayerNorm(name=name)
 
 

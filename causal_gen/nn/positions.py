@@ -39,7 +39,9 @@ def rotary(kind: str, fields: Fields, width: int, base: float = 10_000.0, frame_
         return jnp.concatenate([rows, columns], -1)
     position = place(fields)
     if kind == "rope_dual":
-        position = position + frame_weight * _field(fields, "frame", kind)
+        frame = _field(fields, "frame", kind)
+        shape = jnp.broadcast_shapes(position.shape, frame.shape)  # one of them may be the same in all rows
+        position = jnp.broadcast_to(position, shape) + frame_weight * jnp.broadcast_to(frame, shape)
     return turns(position, width, base)
 
 

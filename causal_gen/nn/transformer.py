@@ -52,7 +52,7 @@ class Block(nn.Module):
         memory: Memory | None = None,
         maps: bool = False,
         at: Any = None,
-    ) -> tuple[Float[Array, "b t d"], dict[str, Array], Float[Array, "b"]]:
+    ) -> tuple[Float[Array, "b q d"], dict[str, Array], Float[Array, "b"]]:
         c = self.config
         # the variance of a draw is scale / fan_in
         out_init = nn.initializers.variance_scaling(1 / (2 * c.layers), "fan_in", "truncated_normal")
@@ -63,12 +63,14 @@ class Block(nn.Module):
         attention = LatentAttention if c.attention == "latent" else HeadAttention
         seen = attention(c, self.visibility, out_init, self.dtype, name="attention")
         h, new = seen(make_norm(c.norm, "attention_norm")(x), q_fields, layer, cached, k_fields, maps, at)
-        x = x + branch(h, "attention")
+        x = x[:, -h.shape[1] :] + branch(h, "attention")
         if self.cross is not None:
             if memory is None:
                 raise ConfigError("transformer: the stack attends across, but no memory was given; pass memory=(array, fields)")
             across = CrossAttention(c, self.cross, out_init, self.dtype, name="cross")
             x = x + branch(across(make_norm(c.norm, "cross_norm")(x), memory[0], q_fields, memory[1], layer), "cross")
+        if not c.mlp_ratio:
+            return x, new, jnp.zeros(x.shape[0])
         h = make_norm(c.norm, "mlp_norm")(x)
         inner = c.norm if c.normformer else ""
         if c.experts > 1:
@@ -100,16 +102,19 @@ class Decoder(nn.Module):
         at: Any = None,
         memory: Memory | None = None,
         blocks: Any = None,
+        last: int = 0,
         aux: bool = False,
         maps: bool = False,
     ) -> Any:
         """(hidden states [b, t, d], new keys and values), and with `aux` a third: {"balance" [l, b], "hidden" [l, b, t, d]}, in which
-        `maps` adds "attention" [l, b, h, t, c + t].
+        `maps` adds "attention" [l, b, h, t, c + t], and gates "seen" [b], the number of keys that a query sees.
 
         Keys and values are {"k", "v"} of [l, b, g, t, e], or where layers are written out a tuple of l such of [b, g, t, e], which a
         loop changes in place. With a `cache` of them, `k_fields` describe its c slots and then the t tokens; a field "valid" of
         theirs hides empty slots. With `at` the tokens are written into the slots from `at` on, `k_fields` describe the c slots
         after that, and the second value is the whole cache. `blocks` are parameters that `layers_of` cut out before a loop.
+
+        With `last` the first layer is asked by the last so many tokens alone, of all t, and these alone go on (Hawthorne et al. 2022).
         """
         c, visibility = self.config, self.visibility
         if visibility.heads not in (1, c.heads):
@@ -120,24 +125,34 @@ class Decoder(nn.Module):
             visibility = visibility & valid()
         x = x.astype(self.dtype)
         if c.position == "learned":
-            table = self.param("positions", nn.initializers.normal(0.02), (c.length, c.width))
+            table = self.param("positions", nn.initializers.normal(c.initial), (c.length, c.width))
             if x.shape[1] > c.length:
                 raise ConfigError(
                     f"transformer: {x.shape[1]} tokens, but positions are learned up to length={c.length}; raise it or cut the text"
                 )
             x = x + table[jnp.broadcast_to(place(q_fields), x.shape[:2])].astype(self.dtype)
+        if c.gates:  # open at the start: a gate is closed by what seeing costs
+            logits = nn.Dense(c.gates, bias_init=nn.initializers.constant(1.0), name="gate")(make_norm(c.norm, "gate_norm")(x))
+            q_fields = {**q_fields, "gate": logits.astype(jnp.float32)}
+        if last and (c.scan or c.attention != "heads"):
+            raise ConfigError('transformer: cutting off tokens needs layers written out, of attention="heads"; set scan to false')
         params = self.param("blocks", lambda key: self._init_blocks(key, memory))
         block = Block(c, visibility, self.cross, self.dtype, parent=None)
 
+        asking = {name: cut(field, x.shape[1] - last, last) for name, field in q_fields.items()} if last else q_fields
+
         def body(h: Array, per_layer: tuple[Params, Any, Kv | None]) -> tuple[Array, tuple[Any, Any]]:
             own, layer, cached = per_layer
-            applied: Any = block.apply({"params": own}, h, q_fields, layer, cached, k_fields, memory, maps, at)
+            seen = q_fields if last and h.shape[1] > last else k_fields
+            applied: Any = block.apply({"params": own}, h, asking, layer, cached, seen, memory, maps, at)
             h, new, balance = applied
             attention = {"attention": new.pop("map")} if maps else {}
             return h, (new, {"balance": balance, "hidden": h, **attention} if aux else None)
 
         h, new, told = _run(c, body, x, params if blocks is None else blocks, cache)
         h = make_norm(c.norm, "out_norm")(h)
+        if aux and c.gates:
+            told["seen"] = visibility.weight(q_fields, q_fields, 0).sum(-1).mean((1, 2))
         return (h, new, told) if aux else (h, new)
 
     def _init_blocks(self, key: Key, memory: Memory | None) -> Params:

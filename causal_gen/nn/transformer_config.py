@@ -24,10 +24,12 @@ class TransformerConfig:
 
     heads share keys in groups where `kv_heads` is smaller (0: each its own); `head_dim` 0 is width / heads.
     attention: "heads", or "latent" (MLA) with the section `latent`.
-    mlp_ratio: hidden width of the feed-forward layer over width (of one expert where `experts` > 1, of which `active` serve a token).
+    mlp_ratio: hidden width of the feed-forward layer over width (of one expert where `experts` > 1, of which `active` serve a token);
+    0 leaves the layer out.
     normformer: norms after attention and inside the feed-forward layer, and a learned scale a head.
+    gates: for so many places a slot's own state says by a logit whether the slot may see them, the field "gate" of `learned` (0: none).
     position: how attention hears of places (nn/positions.py); `length` bounds learned ones, `frame_weight` is that of rope_dual.
-    tie: the readout is the embedding, where the model has both.
+    tie: the readout is the embedding, where the model has both.  initial: standard deviation of fresh embeddings, of tokens and places.
     backend, block: of attention (nn/attention.py).  scan: one compiled block for all layers, so that compile time does not grow with depth;
     without it they are written out, which is faster on a CPU.  remat: recompute each block in the backward pass.
     """
@@ -41,17 +43,19 @@ class TransformerConfig:
     latent: LatentConfig = LatentConfig()
     qk_norm: bool = False
     mlp: str = choice("gelu", "swiglu")
-    mlp_ratio: float = at_least(4.0, 0.01)
+    mlp_ratio: float = at_least(4.0, 0.0)
     experts: int = at_least(1, 1)
     active: int = at_least(1, 1)
-    norm: str = choice("layer", "rms")
+    norm: str = choice("layer", "rms", "none")
     normformer: bool = False
     bias: bool = True
+    gates: int = at_least(0, 0)
     position: str = choice("rope", "rope2d", "rope_dual", "alibi", "learned", "none")
     length: int = at_least(1024, 1)
     rope_base: float = at_least(10_000.0, 1.0)
     frame_weight: float = 1.0
     tie: bool = True
+    initial: float = at_least(0.02, 0.0)
     backend: str = choice("blocked", "dense", "jax")
     block: int = at_least(64, 1)
     scan: bool = False
@@ -64,6 +68,10 @@ class TransformerConfig:
             raise ConfigError(f"{self.heads} heads do not divide into kv_heads={self.kv_heads} groups; choose a divisor of heads")
         if self.active > self.experts:
             raise ConfigError(f"active={self.active} experts of {self.experts}; a token cannot have more than there are")
+        if self.experts > 1 and not self.mlp_ratio:
+            raise ConfigError(f"experts={self.experts} are feed-forward layers, which mlp_ratio=0 leaves out; raise it or set experts to 1")
+        if self.normformer and self.norm == "none":
+            raise ConfigError('normformer is made of norms; set norm to "layer" or "rms"')
         rotated = self.latent.rotary if self.attention == "latent" else self.head_size
         planes = {"rope": 2, "rope_dual": 2, "rope2d": 4}.get(self.position, 1)
         if rotated % planes:

@@ -222,6 +222,17 @@ def check_prompt(tokens: Any, vocabulary: int, room: int) -> None:
         )
 
 
+def check_noise(tokens: Any, noise: Any) -> None:
+    """Raises `UserError` for tokens [b, t] that sampling could not have drawn: their noise [b, t, v] is NaN. Call it outside of jit."""
+    wrong = np.argwhere(np.isnan(np.asarray(noise)).any(-1))
+    if len(wrong):
+        row, place = wrong[0]
+        raise UserError(
+            f"evidence: token {int(np.asarray(tokens)[row, place])} at place {place} of row {row} has probability 0 under sampling.top_k, "
+            "top_p or min_p; set them to none to ask about it"
+        )
+
+
 def check_draws(draws: Draws) -> Draws:
     """The draws themselves. Raises `UserError` where a constraint left no token to draw. Call it outside of jit."""
     stuck = np.flatnonzero(np.asarray(draws.stuck))

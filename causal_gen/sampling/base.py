@@ -20,7 +20,9 @@ class SamplingConfig:
 
     `encode` is "invert" (deterministic DDIM inversion) or "renoise" (a fresh draw of x_T given x_0, as released, which does not
     abduct the residual). `sampler` is "ddim" or, for unconditional pictures, ancestral "ddpm". `refine` adds fixed-point sweeps
-    to every inversion step, each one more network call. `clip` bounds the predicted x_0 to [-1, 1]; it makes inversion inexact.
+    to every inversion step, each one more network call. `spacing` below 1 puts more of the steps at high noise, where what an
+    intervention changes in the large is decided, and fewer where details are (ddim.grid). `clip` bounds the predicted x_0 to
+    [-1, 1]; it makes inversion inexact.
     """
 
     steps: int = dataclasses.field(default=50, metadata={"min": 1})
@@ -28,4 +30,5 @@ class SamplingConfig:
     encode: str = dataclasses.field(default="invert", metadata={"choices": ENCODERS})
     sampler: str = dataclasses.field(default="ddim", metadata={"choices": SAMPLERS})
     refine: int = dataclasses.field(default=0, metadata={"min": 0})
+    spacing: float = dataclasses.field(default=1.0, metadata={"min": 0.25, "max": 4.0})
     clip: bool = False

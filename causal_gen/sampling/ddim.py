@@ -20,11 +20,12 @@ from causal_gen.sampling.base import Denoiser
 from causal_gen.types import Array, Float, Key
 
 
-def grid(process: GaussianProcess, steps: int) -> np.ndarray:
-    """int [steps + 1] increasing from 0 (clean) to T, evenly spaced. Raises ValueError for more steps than timesteps."""
+def grid(process: GaussianProcess, steps: int, spacing: float = 1.0) -> np.ndarray:
+    """int [steps + 1] increasing from 0 (clean) to T, T (i / steps)^spacing. Raises ValueError for more steps than timesteps."""
     if not 1 <= steps <= process.timesteps:
         raise ValueError(f"sampling.steps must lie in 1..{process.timesteps} (process.timesteps), got {steps}")
-    return np.round(np.linspace(0, process.timesteps, steps + 1)).astype(np.int32)
+    times, order = np.round(process.timesteps * np.linspace(0, 1, steps + 1) ** spacing), np.arange(steps + 1)
+    return np.clip(times, order, process.timesteps - steps + order).astype(np.int32)  # where the grid is dense no time comes twice
 
 
 def _move(process: GaussianProcess, x0: Array, eps: Array, t: Array) -> Array:
@@ -36,9 +37,11 @@ def _times(t: Array, x: Array) -> Array:
     return jnp.full((x.shape[0],), t, jnp.int32)
 
 
-def decode(denoise: Denoiser, process: GaussianProcess, xT: Float[Array, "b ..."], steps: int, clip: bool = False) -> Float[Array, "b ..."]:
+def decode(
+    denoise: Denoiser, process: GaussianProcess, xT: Float[Array, "b ..."], steps: int, clip: bool = False, spacing: float = 1.0
+) -> Float[Array, "b ..."]:
     """x_0 from x_T along eq. (1), in one loop; `clip` bounds the predicted x_0 to [-1, 1]."""
-    times = jnp.asarray(grid(process, steps)[::-1].copy())
+    times = jnp.asarray(grid(process, steps, spacing)[::-1].copy())
 
     def step(i: Array, x: Array) -> Array:
         t, s = times[i], times[i + 1]
@@ -50,9 +53,11 @@ def decode(denoise: Denoiser, process: GaussianProcess, xT: Float[Array, "b ..."
     return jax.lax.fori_loop(0, steps, step, xT)
 
 
-def invert(denoise: Denoiser, process: GaussianProcess, x0: Float[Array, "b ..."], steps: int, refine: int = 0) -> Float[Array, "b ..."]:
+def invert(
+    denoise: Denoiser, process: GaussianProcess, x0: Float[Array, "b ..."], steps: int, refine: int = 0, spacing: float = 1.0
+) -> Float[Array, "b ..."]:
     """x_T from x_0 along eq. (2), with `refine` fixed-point sweeps a step."""
-    times = jnp.asarray(grid(process, steps))
+    times = jnp.asarray(grid(process, steps, spacing))
 
     def step(i: Array, x: Array) -> Array:
         s, t = times[i], times[i + 1]
@@ -72,9 +77,11 @@ def invert(denoise: Denoiser, process: GaussianProcess, x0: Float[Array, "b ..."
     return jax.lax.fori_loop(0, steps, step, x0)
 
 
-def ancestral(denoise: Denoiser, process: GaussianProcess, key: Key, xT: Float[Array, "b ..."], steps: int) -> Float[Array, "b ..."]:
+def ancestral(
+    denoise: Denoiser, process: GaussianProcess, key: Key, xT: Float[Array, "b ..."], steps: int, spacing: float = 1.0
+) -> Float[Array, "b ..."]:
     """A DDPM draw of x_0 given x_T over the grid of `steps`, with the posterior variance (Ho et al. 2020, eq. 7)."""
-    times = jnp.asarray(grid(process, steps)[::-1].copy())
+    times = jnp.asarray(grid(process, steps, spacing)[::-1].copy())
 
     def step(i: Array, x: Array) -> Array:
         t, s = times[i], times[i + 1]

@@ -9,11 +9,26 @@ ancestors alone; a walk from the root accepts candidates or refuses them:
     with no child left: draw from the last p_i, and stop; at an accepted leaf draw from its p                           (4)
 
 By (2) and (3) the token chosen at a node has law p exactly, for any q and any number of children. (1) is Gumbel-top-k: the k largest of
-log q + Gumbel noise, in order. Each round so yields between 1 and depth + 1 tokens for one call of the target. Sources: Leviathan et
-al. 2023, alg. 1; Miao et al. 2024 (SpecInfer), tree verification; Yang et al. 2024 (MCSD), alg. 2, and Jeon et al. 2024 for (1).
+log q + Gumbel noise, in order. Each round so yields between 1 and depth + 1 tokens for one call of the target. The root is drawn from
+the target (Lu et al. 2024 draw several such roots: by (2) the first of them is always accepted, so that one is all a lossless tree needs).
 
-One text is written here; `speculate` maps it over a batch, so that rows may accept different numbers. Letters: b batch, n nodes,
-v vocabulary.
+Where the noise g of every place is given, tokens are a function of it, and the same tree finds them in fewer calls:
+
+    x_i = argmax_v (log p(v | x_<i) + g_iv),    children of a node at place i: the k largest of log q + g_i               (5)
+
+A child is right or wrong; what comes out is ar.py's `replay`, token for token.
+
+A tree need not be drawn to its end: with `least` it goes on below a level only where
+
+    max over its nodes of  prod of q along the path  >=  least                                                            (6)
+
+and the target is called on the levels that are there, a slice of the tree and of its mask. (6) looks at candidates alone, never at what
+the target will say of them, so that nothing of the above changes. Sources: Leviathan et al. 2023, alg. 1; Miao et al. 2024 (SpecInfer),
+tree verification; Yang et al. 2024 (MCSD), alg. 2, and Jeon et al. 2024 for (1); (5) Daliri, Musco and Suresh 2025; (6) the rule of Li et
+al. 2024 (EAGLE-2) in the place of the learned one of Lu et al. 2024.
+
+One text is written here; `speculate` and `replay` map it over a batch, so that rows may accept different numbers. Letters: b batch,
+n nodes, m nodes with children, v vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +37,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,13 +65,19 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """`branches[d]` candidates below each node of depth d; (4,) is four single tokens, (1, 1, 1) the classic chain of three."""
+    """`branches[d]` candidates below each node of depth d; (4,) is four single tokens, (1, 1, 1) the classic chain of three.
+
+    `least` is that of eq. (6); with 0 every tree is drawn whole.
+    """
 
     branches: tuple[int, ...] = (2, 2, 1)
+    least: float = 0.0
 
     def __post_init__(self):
         if not self.branches or min(self.branches) < 1:
             raise ConfigError(f"speculation: a tree with branches {self.branches} has no candidates; give at least one a level")
+        if not 0 <= self.least <= 1:
+            raise ConfigError(f"speculation: least={self.least} is a probability, below which a tree is cut; give one in 0..1")
 
     @property
     def depth(self) -> int:
@@ -90,12 +111,14 @@ class Tree:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Speculation:
-    """`tokens` i32 [b, n], padded after `length` [b]; `rounds` [b] calls of the target gave `drawn` [b] tokens, past the end or not."""
+    """`tokens` i32 [b, n], padded after `length` [b]; `rounds` [b] calls of the target gave `drawn` [b] tokens, past the end or not, from
+    `levels` [b] levels of candidates."""
 
     tokens: Any
     length: Any
     rounds: Any
     drawn: Any
+    levels: Any
 
 
 def speculate(
@@ -118,24 +141,118 @@ def speculate(
         raise ConfigError(f"sampling: {steps} tokens to draw; give at least 1")
     if config.repetition != 1:
         raise ConfigError("speculation: sampling.repetition is not supported, a node's law would hang on its path; set it to 1")
-    one = functools.partial(_one, target, draft, config, steps, tree, stop or Stop())
-    return jax.vmap(one)(jax.random.split(key, prompt.shape[0]), prompt)
+    one = functools.partial(_one, target, draft, steps, tree, stop or Stop())
+    return jax.vmap(lambda key, prompt: one(_Fresh(key, config), prompt))(jax.random.split(key, prompt.shape[0]), prompt)
 
 
-def _one(target: Engine, draft: Engine, config: DecodingConfig, steps: int, tree: Tree, stop: Stop, key: Key, prompt: Array) -> Speculation:
+def replay(
+    target: Engine,
+    draft: Engine,
+    noise: Float[Array, "b n v"],
+    forced: Bool[Array, "b n"],
+    values: Int[Array, "b n"],
+    config: DecodingConfig,
+    tree: Tree,
+) -> Speculation:
+    """Whole texts as a function of their noise, eq. (5), with `values` put where `forced`: the tokens of `ar.replay` on the target."""
+    num, steps, _ = noise.shape
+    none = jnp.zeros((num, 0), jnp.int32)
+    # a last round looks beyond the end; what it finds there is cut off
+    noise, forced, values = (jnp.pad(x, ((0, 0), (0, tree.depth + 1), *[(0, 0)] * (x.ndim - 2))) for x in (noise, forced, values))
+    one = functools.partial(_one, target, draft, steps, tree, Stop())
+    return jax.vmap(lambda prompt, g, force, value: one(_Given(g, force, value, config), prompt))(none, noise, forced, values)
+
+
+@runtime_checkable
+class _Chance(Protocol):
+    """Where a text's chance comes from: at `place` of the text, in `round` of the loop."""
+
+    def first(self, logits: Array) -> Array:
+        """The token at place 0, from logits [1, v]."""
+        ...
+
+    def candidates(self, round: Array, place: Array, level: int, logits: Array, branch: int) -> tuple[Array, Array]:
+        """`branch` children [m, branch] of each of m nodes of a level, and the draft's law there; `place` is theirs."""
+        ...
+
+    def walk(
+        self, round: Array, place: Array, logits: Array, nodes: Array, laws: Array, tree: Tree, grown: Array
+    ) -> tuple[Array, Array, Array]:
+        """As `verify`; `place` is that of the root's children."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fresh:
+    """Fresh draws, eqs. (1-4)."""
+
+    key: Key
+    config: DecodingConfig
+
+    def first(self, logits: Array) -> Array:
+        return gumbel.draw(*_perturbed(jax.random.fold_in(self.key, 0), logits, self.config))
+
+    def candidates(self, round: Array, place: Array, level: int, logits: Array, branch: int) -> tuple[Array, Array]:
+        key = jax.random.split(jax.random.fold_in(self.key, round), 2)[0]
+        log_q, noise = _perturbed(jax.random.fold_in(key, level), logits, self.config)
+        return jax.lax.top_k(log_q + noise, branch)[1], jax.nn.log_softmax(log_q)
+
+    def walk(
+        self, round: Array, place: Array, logits: Array, nodes: Array, laws: Array, tree: Tree, grown: Array
+    ) -> tuple[Array, Array, Array]:
+        key = jax.random.split(jax.random.fold_in(self.key, round), 2)[1]
+        return verify(key, warp(logits.astype(jnp.float32), self.config), nodes, laws, tree, grown)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """Noise [n, v] that is given, eq. (5), and tokens `values` [n] where `forced`."""
+
+    noise: Array
+    forced: Array
+    values: Array
+    config: DecodingConfig
+
+    def first(self, logits: Array) -> Array:
+        return self._token(jnp.int32(0), warp(logits.astype(jnp.float32), self.config))
+
+    def _token(self, place: Array, warped: Array) -> Array:
+        return jnp.where(self.forced[place], self.values[place], gumbel.draw(warped, self.noise[place][None]))
+
+    def candidates(self, round: Array, place: Array, level: int, logits: Array, branch: int) -> tuple[Array, Array]:
+        log_q = warp(logits.astype(jnp.float32), self.config)
+        sure = jax.nn.one_hot(self.values[place], log_q.shape[-1], dtype=bool) & self.forced[place]
+        return jax.lax.top_k(jnp.where(sure[None], jnp.inf, log_q + self.noise[place][None]), branch)[1], jax.nn.log_softmax(log_q)
+
+    def walk(
+        self, round: Array, place: Array, logits: Array, nodes: Array, laws: Array, tree: Tree, grown: Array
+    ) -> tuple[Array, Array, Array]:
+        warped = warp(logits.astype(jnp.float32), self.config)
+        right = self._token(place, warped[:1])[0]
+        path, accepted, alive = [jnp.int32(0)], jnp.int32(0), jnp.bool_(True)
+        for d, branch in enumerate(tree.branches):
+            first = tree.level(d + 1).start + (path[-1] - tree.level(d).start) * branch
+            hit = jax.lax.dynamic_slice_in_dim(nodes, first, branch) == right
+            alive = alive & hit.any() & (d < grown)
+            path.append(jnp.where(alive, first + jnp.argmax(hit), path[-1]))
+            accepted = accepted + alive
+            right = jnp.where(alive, self._token(place + d + 1, warped[path[-1]][None])[0], right)
+        return jnp.stack(path), accepted, right
+
+
+def _one(target: Engine, draft: Engine, steps: int, tree: Tree, stop: Stop, chance: _Chance, prompt: Array) -> Speculation:
     logits, target_cache = target.prefill(prompt[None])
     _, draft_cache = draft.prefill(prompt[None])
-    first = gumbel.draw(*_perturbed(jax.random.fold_in(key, 0), logits[:, -1], config))
     # room for a last round that begins one token short of the end
-    tokens = jnp.full((1, steps + tree.depth), stop.pad, jnp.int32).at[:, 0].set(first)
+    tokens = jnp.full((1, steps + tree.depth), stop.pad, jnp.int32).at[:, 0].set(chance.first(logits[:, -1]))
 
     def body(carry: tuple) -> tuple:
-        i, count, tokens, target_cache, draft_cache, _ = carry
+        i, count, levels, tokens, target_cache, draft_cache, _ = carry
         root = jax.lax.dynamic_index_in_dim(tokens, count - 1, 1, keepdims=False)
-        keys = jax.random.split(jax.random.fold_in(key, i), 2)
-        nodes, laws, draft_cache = grow(draft.advance, draft_cache, keys[0], root[0], config, tree)
-        logits, target_cache = target.advance(target_cache, nodes[None], _rows(tree.fields(), slice(None)))
-        path, accepted, last = verify(keys[1], warp(logits[0].astype(jnp.float32), config), nodes, laws, tree)
+        draw = functools.partial(chance.candidates, i)
+        nodes, laws, draft_cache, grown = grow(draft.advance, draft_cache, draw, count, root[0], tree)
+        logits, target_cache = _score(target.advance, target_cache, nodes, tree, grown)
+        path, accepted, last = chance.walk(i, count, logits[0], nodes, laws, tree, grown)
         kept = jnp.where(jnp.arange(tree.depth + 1) <= accepted, path, -1)[None]
         target_cache, draft_cache = target.commit(target_cache, kept), draft.commit(draft_cache, kept)
         found = jnp.where(jnp.arange(1, tree.depth + 2) <= accepted, nodes[jnp.append(path[1:], 0)], last)
@@ -143,44 +260,77 @@ def _one(target: Engine, draft: Engine, config: DecodingConfig, steps: int, tree
         over = jnp.zeros((1,), bool)
         for extra in range(1, tree.depth + 2):
             over = over | (stop(drawn, count + extra) & (extra <= accepted + 1))
-        return i + 1, count + accepted + 1, drawn, target_cache, draft_cache, over
+        return i + 1, count + accepted + 1, levels + grown, drawn, target_cache, draft_cache, over
 
-    carry = (jnp.int32(1), jnp.int32(1), tokens, target_cache, draft_cache, stop(tokens, jnp.int32(1)))
-    rounds, count, tokens, *_ = jax.lax.while_loop(lambda carry: (carry[1] < steps) & ~carry[-1].all(), body, carry)
+    carry = (jnp.int32(1), jnp.int32(1), jnp.int32(0), tokens, target_cache, draft_cache, stop(tokens, jnp.int32(1)))
+    rounds, count, levels, tokens, *_ = jax.lax.while_loop(lambda carry: (carry[1] < steps) & ~carry[-1].all(), body, carry)
     length = jnp.minimum(_ended(tokens, count, stop), steps)
     text = jnp.where(jnp.arange(tokens.shape[1]) < length, tokens[0], stop.pad)[:steps]
-    return Speculation(text, length, rounds - 1, count - 1)
+    return Speculation(text, length, rounds - 1, count - 1, levels)
 
 
 def grow(
-    advance: Advance, cache: PyTree, key: Key, root: Int[Array, ""], config: DecodingConfig, tree: Tree
-) -> tuple[Int[Array, "n"], Float[Array, "m v"], PyTree]:
-    """A tree of candidates below `root`, eq. (1): tokens of all nodes, the draft's log-law at every node that is not a leaf, the cache.
+    advance: Advance, cache: PyTree, draw: Callable[..., tuple[Array, Array]], place: Array, root: Int[Array, ""], tree: Tree
+) -> tuple[Int[Array, "n"], Float[Array, "m v"], PyTree, Int[Array, ""]]:
+    """A tree of candidates below `root`, whose children stand at `place`: tokens of all nodes, the draft's log-law at every node that
+    is not a leaf, the cache, and how many levels were drawn; zeros stand for the rest. `draw(place, level, logits [m, v], branch)` chooses
+    children and tells the law.
 
     The draft reads the leaves too, so that its cache holds whatever path is accepted.
     """
-    fields, level, nodes, laws = tree.fields(), root[None], [root[None]], []
-    for d in range(tree.depth + 1):
+    fields = tree.fields()
+
+    def below(d: int, level: Array, reach: Array, cache: PyTree) -> tuple[Array, Any, PyTree, Array]:
+        """What is below level d, where `reach` [m] are the log-probabilities of its paths."""
         logits, cache = advance(cache, level[None], _rows(fields, tree.level(d)))
         if d == tree.depth:
-            break
-        log_q, noise = _perturbed(jax.random.fold_in(key, d), logits[0], config)
-        laws.append(jax.nn.log_softmax(log_q))
-        _, level = jax.lax.top_k(log_q + noise, tree.branches[d])
-        level = level.reshape(-1).astype(jnp.int32)
-        nodes.append(level)
-    return jnp.concatenate(nodes), jnp.concatenate(laws), cache
+            return level, None, cache, jnp.int32(0)
+        children, law = draw(place + d, d, logits[0], tree.branches[d])
+        further = (reach[:, None] + jnp.take_along_axis(law, children, 1)).reshape(-1)
+
+        def more(cache: PyTree) -> tuple[Array, Any, PyTree, Array]:
+            nodes, laws, cache, grown = below(d + 1, children.reshape(-1).astype(jnp.int32), further, cache)
+            return jnp.concatenate([level, nodes]), law if laws is None else jnp.concatenate([law, laws]), cache, grown + 1
+
+        def none(cache: PyTree) -> tuple[Array, Any, PyTree, Array]:
+            rest = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in jax.eval_shape(more, cache)[:2]]
+            return rest[0].at[: len(level)].set(level), rest[1], cache, jnp.int32(0)
+
+        if not tree.least or not d:  # the first level is always drawn
+            return more(cache)
+        return jax.lax.cond(reach.max() >= np.log(tree.least), more, none, cache)
+
+    return below(0, root[None], jnp.zeros(1), cache)
+
+
+def _score(advance: Advance, cache: PyTree, nodes: Array, tree: Tree, grown: Array) -> tuple[Array, PyTree]:
+    """The target's logits [1, n, v] of the levels that were drawn, zeros for the rest."""
+    fields = tree.fields()
+
+    def upto(d: int) -> Callable[[PyTree], tuple[Array, PyTree]]:
+        there = slice(tree.level(d).stop)
+
+        def call(cache: PyTree) -> tuple[Array, PyTree]:
+            logits, cache = advance(cache, nodes[None, there], _rows(fields, there))
+            return jnp.pad(logits, ((0, 0), (0, len(nodes) - logits.shape[1]), (0, 0))), cache
+
+        return call
+
+    if not tree.least:
+        return upto(tree.depth)(cache)
+    return jax.lax.switch(grown - 1, [upto(d) for d in range(1, tree.depth + 1)], cache)
 
 
 def verify(
-    key: Key, logits: Float[Array, "n v"], nodes: Int[Array, "n"], laws: Float[Array, "m v"], tree: Tree
+    key: Key, logits: Float[Array, "n v"], nodes: Int[Array, "n"], laws: Float[Array, "m v"], tree: Tree, grown: Int[Array, ""]
 ) -> tuple[Int[Array, "d"], Int[Array, ""], Int[Array, ""]]:
-    """The accepted path, eqs. (2-4): its nodes, the root first; how many of them below the root were accepted; the token after the last."""
+    """The accepted path, eqs. (2-4), in the first `grown` levels: its nodes, the root first; how many of them below the root were accepted;
+    the token after the last."""
     p, accepted = jax.nn.softmax(logits[0]), jnp.int32(0)
     path, alive = [jnp.int32(0)], jnp.bool_(True)
     vocabulary = jnp.arange(logits.shape[-1])
     for d, branch in enumerate(tree.branches):
-        q, moved, chosen = jnp.exp(laws[path[-1]]), jnp.bool_(False), path[-1]
+        q, moved, chosen, alive = jnp.exp(laws[path[-1]]), jnp.bool_(False), path[-1], alive & (d < grown)
         first = tree.level(d + 1).start + (path[-1] - tree.level(d).start) * branch
         for i in range(branch):
             token = nodes[first + i]

@@ -7,7 +7,8 @@
     top-p        the smallest set of most probable tokens whose mass reaches p          (Holtzman et al. 2020, eq. 3)    (5)
     min-p        tokens of at least m times the largest probability                     (Nguyen et al. 2024, alg. 1)     (6)
 
-A constraint is any object with the three methods of `Constraint`; `Trie` allows a given set of sequences. Letters: b batch, v vocabulary.
+A constraint is any object with the three methods of `Constraint`; `Trie` allows a given set of sequences, `Insert` forces a token.
+Letters: b batch, v vocabulary.
 """
 
 from __future__ import annotations
@@ -187,3 +188,33 @@ class Trie:
         # a token that was forced against the constraint leads to what comes after a sequence
         found = jnp.asarray(self.table)[state, tokens]
         return jnp.where(found < 0, len(self.table) - 1, found)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Insert:
+    """`token` after `after` [b] drawn tokens where it has not been drawn by then, and whatever the model says everywhere else.
+
+    With the end of a working as the token, it ends there at the latest (ThinkLess: Li et al. 2025, sec. 3).
+    """
+
+    token: int
+    after: np.ndarray
+    vocabulary: int
+
+    def __post_init__(self):
+        if not 0 <= self.token < self.vocabulary:
+            raise ConfigError(f"constraint: token {self.token} is not in the vocabulary of {self.vocabulary}; give an id below that")
+
+    def start(self, num: int) -> PyTree:
+        if num != len(self.after):
+            raise ConfigError(f"constraint: {len(self.after)} places to insert at for {num} rows; give one a row")
+        return jnp.zeros((num,), jnp.int32), jnp.zeros((num,), bool)
+
+    def allowed(self, state: PyTree) -> Bool[Array, "b v"]:
+        count, written = state
+        due = (count == jnp.asarray(self.after)) & ~written
+        return ~due[:, None] | (jnp.arange(self.vocabulary) == self.token)[None]
+
+    def follow(self, state: PyTree, tokens: Int[Array, "b"]) -> PyTree:
+        count, written = state
+        return count + 1, written | (tokens == self.token)

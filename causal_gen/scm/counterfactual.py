@@ -61,9 +61,14 @@ def abduct(model: Any, params: Params, key: Key, evidence: Batch) -> Noise:
 def predict(
     model: Any, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None
 ) -> dict[str, Any]:
-    """The batch that `noise` gives under `do`; another value of an intervention is not another compilation."""
+    """The batch that `noise` gives under `do`; another value of an intervention is not another compilation.
+
+    Models of nodes that cannot take every number say so by `check_acts`.
+    """
     num = jax.tree.leaves(noise)[0].shape[0]
     acts = canonical(do, model.actable, num, getattr(model, "spans", None))
+    if hasattr(model, "check_acts"):
+        model.check_acts(acts)
     return _predict(model, params, noise, _context(model, context), acts)
 
 

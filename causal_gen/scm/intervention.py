@@ -70,7 +70,7 @@ def shift(**values: Any) -> Intervention:
     return soft("shift", **values)
 
 
-def soft(kind: str, **values: Any) -> Intervention:
+def soft(kind: str, /, **values: Any) -> Intervention:
     """A named function of the natural value (`KINDS`). Raises `InterventionError` for an unknown kind or a wrong arity."""
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1) or sorted(KINDS)

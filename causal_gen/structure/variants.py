@@ -15,6 +15,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from causal_gen.structure.masks import prefix
 from causal_gen.structure.visibility import Layer, Side, Visibility, as_weight
 from causal_gen.types import Array, ConfigError
 
@@ -29,6 +30,19 @@ def per_layer(*choices: Visibility) -> Visibility:
         ###
     """
     return PerLayer(choices)
+
+
+def latents(seen: Visibility, first: int, layers: int) -> Visibility:
+    """Perceiver AR: the first of `layers` layers sees by `seen`, the later ones nothing before slot `first` either.
+
+    Picture: `latents(causal(), 2, 3).show(4, layer=1)`
+
+        ....
+        ....
+        ..#.
+        ..##
+    """
+    return per_layer(*[seen, *[seen & ~prefix(first)] * (layers - 1)])
 
 
 def per_head(*choices: Visibility) -> Visibility:

@@ -230,6 +230,18 @@ class Checkpoints:
         read = self._verified(step, {item: abstract})
         return read[item], step, read["meta"]
 
+    def stored(self) -> tuple[Params, int]:
+        """The parameters of the latest step as they lie on disk, whatever model they are of: nested dicts of arrays on the first device."""
+        step = self._existing(None)
+        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "params"
+        try:
+            found: Any = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.folder / str(step) / item))
+        except Exception as error:
+            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), getattr(found, "tree", found))
+        return self._verified(step, {item: shapes})[item], step
+
     def _existing(self, step: int | str | None) -> int:
         steps = self.steps()
         if not steps:

@@ -15,6 +15,7 @@ from typing import Any
 from causal_gen.train.state import NonFiniteError
 from causal_gen.types import WorkdirError
 
+GRACE = 0.1  # share of a time limit that compiling may take before the schedule hurries
 FREE = ("data.stats", "data.root")  # what may differ between two starts of one run: fitted numbers and where files lie
 
 
@@ -54,6 +55,11 @@ class Clock:
     @property
     def spent(self) -> float:
         return time.monotonic() - self._start
+
+    @property
+    def pace(self) -> float:
+        """Share of the limit that is spent, from 0 after GRACE of it to 1; 0 without a limit."""
+        return 0.0 if not self._limit else min(max((self.spent / self._limit - GRACE) / (1 - GRACE), 0.0), 1.0)
 
     @property
     def over(self) -> bool:

@@ -22,7 +22,7 @@ from causal_gen.models.base import Model
 from causal_gen.parallel import compile as compiling
 from causal_gen.parallel import rules
 from causal_gen.parallel.mesh import MeshConfig, batch_sharding, batch_shards, check_batch_size, make_mesh, put_batch, replicated
-from causal_gen.train import guard, meter
+from causal_gen.train import guard, meter, warmstart
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
 from causal_gen.train.log import LogConfig, Logger, format_table, write_json
@@ -55,11 +55,14 @@ def fit(
     with guard.Signals() as signals, Checkpoints(workdir / "checkpoints", checkpoint) as saved:
         engine, state, meta = prepare(model, data, train, mesh, saved)
         clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))
-        meta = {"config": dict(config), "graph": {"nodes": model.graph.nodes, "edges": model.graph.edges}}
+        graph = {"nodes": model.graph.nodes, "edges": model.graph.edges}
+        meta = {"config": dict(config), "graph": graph, "init_from": engine.origin}
         with _opened(workdir, engine, state, log, config, argv) as logger:
             done, pending, stop = int(state.step), None, clock.used_up
             batch = engine.batch(done)
             while done < train.steps and not stop:
+                if state.pace is not None:
+                    state = dataclasses.replace(state, pace=np.float32(clock.pace))
                 state, metrics = engine.step(state, batch)
                 done += 1
                 batch = engine.batch(done)
@@ -114,7 +117,8 @@ def _checked(step: int, metrics: Mapping[str, Any]) -> tuple[int, dict[str, floa
 
 @dataclasses.dataclass
 class Engine:
-    """The pieces of a run that depend on the mesh, made by `prepare`; `compile` fills the last five."""
+    """The pieces of a run that depend on the mesh, made by `prepare`; `origin` says what `train.init_from` gave; `compile` fills the last
+    five."""
 
     model: Model
     data: Source
@@ -122,6 +126,7 @@ class Engine:
     mesh: jax.sharding.Mesh
     mode: str
     abstract: State
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
     step: Any = None
     flops: float | None = None
     peak: float | None = None
@@ -172,6 +177,7 @@ class Engine:
             "compile_seconds": round(self.seconds, 3),
             "step_flops": self.flops,
             "peak_flops": self.peak,
+            "init_from": self.origin,
         }
 
 
@@ -185,5 +191,8 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
     engine = Engine(model, data, train, devices, mesh.mode, abstract)
     if saved.latest() is not None:
-        return engine, *saved.restore(abstract)
-    return engine, jax.jit(init, out_shardings=placed)(), {}
+        state, meta = saved.restore(abstract)
+        engine.origin = meta.get("init_from", {})
+        return engine, state, meta
+    state, engine.origin = warmstart.start(jax.jit(init, out_shardings=placed)(), train.init_from, placed.params)
+    return engine, state, {}

@@ -3,7 +3,8 @@
     lr(t)  = lr min(1, (t+1)/warmup) (1 + cos(pi (t - warmup)_+ / (steps - warmup))) / 2        (1)
     ema    <- d ema + (1 - d) params,  d = min(decay, (1 + t) / (10 + t))                       (2)
 
-t counts finished updates. In (1) the first update is already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the
+t counts finished updates, or is the share `pace` of all of them where that is more, inside of the cosine. In (1) the first update is
+already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the
 average of a short run is mostly its initial weights. A model's groups() scale, turn, thin out or freeze the updates of its parts.
 """
 
@@ -34,18 +35,35 @@ def join_state(trainable: Params, state: Any) -> Params:
     return trainable if state is None else {**trainable, "state": state}
 
 
-def learning_rate(train: TrainConfig) -> Callable[[Any], Float[Array, ""]]:
-    """Eq. (1)."""
+def learning_rate(train: TrainConfig) -> Callable[..., Float[Array, ""]]:
+    """Eq. (1) as rate(step, pace): `pace` is the least share of the steps to count as done, where a clock hurries it (None: 0)."""
 
-    def rate(step: Any) -> Float[Array, ""]:
+    def rate(step: Any, pace: Any = None) -> Float[Array, ""]:
         t = jnp.asarray(step, jnp.float32)
         value = jnp.minimum(1.0, (t + 1) / max(train.warmup_steps, 1)) * train.learning_rate
         if train.schedule == "constant":
             return value
-        progress = jnp.clip((t - train.warmup_steps) / max(train.steps - train.warmup_steps, 1), 0.0, 1.0)
+        done = t if pace is None else jnp.maximum(t, pace * train.steps)
+        progress = jnp.clip((done - train.warmup_steps) / max(train.steps - train.warmup_steps, 1), 0.0, 1.0)
         return value * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
     return rate
+
+
+def _scale_by_rate(train: TrainConfig) -> optax.GradientTransformationExtraArgs:
+    """Minus the rate times the update; `pace` comes with every update, since a clock is no function of the step."""
+    rate = learning_rate(train)
+
+    def init(params: PyTree) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(jnp.zeros([], jnp.int32))
+
+    def update(updates: PyTree, state: Any, params: PyTree = None, *, pace: Any = None, **extra: Any) -> tuple[PyTree, Any]:
+        del params, extra
+        size = -rate(state.count, pace)
+        return jax.tree.map(lambda u: size.astype(u.dtype) * u, updates), optax.ScaleByScheduleState(state.count + 1)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def assign_groups(groups: Mapping[str, Group], trainable: PyTree) -> PyTree:
@@ -102,15 +120,15 @@ def _direction(train: TrainConfig, group: Group) -> optax.GradientTransformation
     return only_every(chain, group.every) if group.every > 1 else chain
 
 
-def optimizer(train: TrainConfig, groups: Mapping[str, Group]) -> optax.GradientTransformation:
-    """Clipping over all groups together, then each group's own AdamW direction, then the learning rate of eq. (1)."""
+def optimizer(train: TrainConfig, groups: Mapping[str, Group]) -> optax.GradientTransformationExtraArgs:
+    """Clipping over all groups together, then each group's own AdamW direction, then the learning rate of eq. (1) at `pace`."""
     directions: dict[Hashable, optax.GradientTransformation] = {str(i): _direction(train, group) for i, group in enumerate(groups.values())}
     if len(directions) == 1:
         (direction,) = directions.values()
     else:
         direction = optax.partition(directions, lambda params: assign_groups(groups, params))
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm is not None else optax.identity()
-    return optax.chain(clip, direction, optax.scale_by_learning_rate(learning_rate(train)))
+    return optax.with_extra_args_support(optax.chain(clip, direction, _scale_by_rate(train)))
 
 
 def average(decay: float, step: Array, ema: Params, params: Params) -> Params:

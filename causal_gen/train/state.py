@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from causal_gen.nn.precision import Policy
-from causal_gen.types import Params, PyTree, UserError
+from causal_gen.types import ConfigError, Params, PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +20,10 @@ class TrainConfig:
 
     The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more.
     Gradients are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average. `time_limit` in seconds
-    (compilation included, over all resumes of a run) stops it early without changing the schedule. `precision` and `remat` are
-    handed to the model.
+    (compilation included, over all resumes of a run) stops it early. `annealing` "steps" leaves the schedule as it is then; "time" hurries
+    it, so that the rate has fallen to its end when the limit is reached: such a run is a function of the machine's speed, unless the
+    steps are done well before the limit. `precision` and `remat` are handed to the model. `init_from` = {path regex: workdir[:subtree]}
+    takes parameters of earlier runs to start from (train/warmstart.py).
     """
 
     steps: int = dataclasses.field(default=1000, metadata={"min": 1})
@@ -35,24 +39,35 @@ class TrainConfig:
     precision: str = "params=float32,compute=float32,output=float32"
     remat: str = dataclasses.field(default="none", metadata={"choices": ("none", "dots", "full")})
     time_limit: float | None = dataclasses.field(default=None, metadata={"min": 0.0})
+    annealing: str = dataclasses.field(default="steps", metadata={"choices": ("steps", "time")})
+    init_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or None for no clipping, got {self.clip_norm}")
+        for pattern in self.init_from:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"init_from {pattern!r} is no regular expression ({error}); write, for instance, ^decoder") from error
         Policy.parse(self.precision)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The whole of a training run between two steps: `ema` is None where none is kept, `step` counts finished updates (i32 [])."""
+    """The whole of a training run between two steps: `ema` is None where none is kept, `step` counts finished updates (i32 []).
+
+    `pace` (f32 []) is the least share of the schedule to count as done, written by the loop's clock; None where steps alone count.
+    """
 
     params: Params
     ema: Params
     opt: PyTree
     step: Any  # an array, or in abstract states a ShapeDtypeStruct or a sharding, like every other leaf
+    pace: Any = None
 
     @property
     def best_params(self) -> Params:

@@ -37,7 +37,8 @@ def make_init(model: Model, train: TrainConfig) -> Callable[[], State]:
         optim.assign_groups(model.groups(), optim.split_state(params)[0])  # every leaf is in a group, or a ConfigError says which not
         # the copy keeps the two trees in separate buffers, so that donating the state never gives one buffer away twice
         ema = None if train.ema_decay is None else jax.tree.map(jnp.copy, params)
-        return State(params=params, ema=ema, opt=tx.init(optim.split_state(params)[0]), step=jnp.zeros([], jnp.int32))
+        pace = jnp.zeros([], jnp.float32) if train.annealing == "time" else None
+        return State(params=params, ema=ema, opt=tx.init(optim.split_state(params)[0]), step=jnp.zeros([], jnp.int32), pace=pace)
 
     return init
 
@@ -99,14 +100,14 @@ def make_step(model: Model, train: TrainConfig) -> Callable[..., tuple[State, Me
         if axis is not None:
             grads, metrics, stats = jax.lax.pmean(grads, axis), jax.lax.pmean(metrics, axis), jax.lax.psum(stats, axis)
         grads = optim.zero_frozen(groups, grads)
-        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "lr": rate(state.step)}
+        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "lr": rate(state.step, state.pace)}
         trainable, carried = optim.split_state(state.params)
-        updates, opt = tx.update(grads, state.opt, trainable)
+        updates, opt = tx.update(grads, state.opt, trainable, pace=state.pace)
         params = optim.join_state(optax.apply_updates(trainable, updates), carried)
         if stats is not None:
             params = optim.join_state(optim.split_state(params)[0], model.update_state(params, stats))
         ema = None if train.ema_decay is None else optim.average(train.ema_decay, state.step, state.ema, params)
-        return State(params=params, ema=ema, opt=opt, step=state.step + 1), metrics
+        return State(params=params, ema=ema, opt=opt, step=state.step + 1, pace=state.pace), metrics
 
     return step
 

@@ -23,7 +23,7 @@ def get_config(mode: str = "") -> ConfigDict:
     }
     config.sampling = {"temperature": 1.0}
     config.train = {"steps": 20_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 200, "weight_decay": 0.1}
-    config.train.time_limit = 1_800.0
+    config.train.update({"time_limit": 1_800.0, "annealing": "time"})
     config.checkpoint = {"every": 1_000}
     config.log = {"every": 100, "eval_every": 1_000, "eval_batches": 8, "pictures_every": 0}
     if mode == "tiny":

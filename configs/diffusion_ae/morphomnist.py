@@ -32,14 +32,14 @@ def get_config(mode: str = "") -> ConfigDict:
         # the noise of intensity acts before a sigmoid: on the logit of its support it is additive
         "scaling": (("intensity", "logit"),),
         "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2},
-        "process": {"prediction": "edm", "data_std": 0.5},
+        "process": {"schedule": "cosine", "prediction": "edm", "data_std": 0.5},
         "weights": {"mechanism": 1.0},
         "drop": 0.0,
     }
-    # one refining sweep makes the inversion nearly exact, at twice its cost
-    config.sampling = {"steps": 60, "refine": 1}
+    # one refining sweep makes the inversion nearly exact, at twice its cost; evenly spaced steps leave large changes of thickness 5% worse
+    config.sampling = {"steps": 60, "refine": 1, "spacing": 0.8}
     config.train = {"steps": 15_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
-    config.train.time_limit = 1_200.0
+    config.train.update({"time_limit": 1_200.0, "annealing": "time"})
     config.checkpoint = {"every": 1_000}
     config.log = {"every": 100, "eval_every": 2_000, "eval_batches": 16, "pictures_every": 4_000}
     config.evaluate = {"scenes": 1_000, "cycles": 10, "cycle_scenes": 100, "steps": 60}

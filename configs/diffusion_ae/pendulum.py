@@ -46,7 +46,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.sampling = {"steps": 50}
     # small batches: a step is cheap, and there are more of them in the same time
     config.train = {"steps": 22_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
-    config.train.time_limit = 1_800.0
+    config.train.update({"time_limit": 1_800.0, "annealing": "time"})
     config.checkpoint = {"every": 2_000}
     config.log = {"every": 100, "eval_every": 2_000, "eval_batches": 16, "pictures_every": 5_000}
     config.evaluate = {"scenes": 512, "cycles": 10, "cycle_scenes": 512, "steps": 50}

@@ -38,6 +38,20 @@ def test_the_share_of_parents_leaves_out_roots_and_the_last_token():
     assert probes.parent_share(tops, parents) == 3 / 4
 
 
+def test_edges_are_told_from_pairs_by_their_weight_alone():
+    """Slot j + 1 holds token j. The slot's own token and the start do not count, nor does the scale of the weights; ties count half."""
+    adjacency = np.zeros((4, 4), bool)
+    adjacency[2, 0] = adjacency[3, 1] = True
+    weights = np.full((4, 4), 9.0)  # wherever it is left, it is not looked at
+    weights[2, 1], weights[3, 1:3] = 0.2, [0.1, 0.7]  # tokens 0 of 2; 0 and 1 of 3
+    assert probes.edge_area(weights, adjacency) == 1.0
+    assert probes.edge_area(weights / 100, adjacency) == 1.0
+    weights[2, 1] = 0.1
+    assert probes.edge_area(weights, adjacency) == 0.75
+    weights[2, 1] = 0.0
+    assert probes.edge_area(weights, adjacency) == 0.5
+
+
 @pytest.fixture(scope="module")
 def small():
     source = MarkovConfig(states=3, items=8, size=4, test_size=32).make()

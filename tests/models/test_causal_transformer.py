@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from causal_gen.sampling.speculative import Tree, speculate
 from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.scm.counterfactual import abduct, counterfactual, predict, sample
 from causal_gen.scm.intervention import do, shift
+from causal_gen.train.state import TrainConfig
+from causal_gen.train.step import make_init, make_step
 from causal_gen.types import ConfigError, Entry, InterventionError, UserError
 
 V, T, B = 7, 10, 3
@@ -98,6 +101,7 @@ WAYS = {
     "ring": {"visibility": "causal() & window(4)", "cache": CacheConfig("ring", 3)},
     "evict": {"cache": CacheConfig("evict", 3)},
     "latent": {"transformer": LATENT},
+    "gates": {"visibility": 'causal() & learned("gate", "index")', "transformer": {"gates": T + 1}},
     "merged latents": {"transformer": {**LATENT, "latent": LatentConfig(rank=6, rotary=4, stride=3)}},
 }
 
@@ -296,6 +300,25 @@ def test_captured_layers_come_back():
     seen = jax.jit(lambda: latent.conditionals(params(latent), BATCH)["tokens"].attention)()
     assert set(seen) == {0, 1} and (np.triu(seen[0], 1) == 0).all()
     np.testing.assert_allclose(seen[1].sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiling_a_step_takes_as_long_for_48_scanned_layers_as_for_12():
+    """The best of three each, in turn; no two programs are alike, so that none comes from the cache."""
+
+    def seconds(layers: int, turn: int) -> float:
+        model = make(transformer={"layers": layers, "scan": True})
+        train = TrainConfig(learning_rate=1e-3 + 1e-6 * turn + 1e-12 * (time.time_ns() % 100_000))
+        state = jax.eval_shape(make_init(model, train))
+        batch = jax.eval_shape(lambda: {"tokens": TOKENS})
+        lowered = jax.jit(make_step(model, train)).lower(state, batch)
+        start = time.perf_counter()
+        lowered.compile()
+        return time.perf_counter() - start
+
+    found = np.array([[seconds(layers, turn) for layers in (12, 48)] for turn in range(3)])
+    print(f"compile [s], 12 and 48 layers: {found.round(2).tolist()}")
+    assert found[:, 1].min() <= 1.3 * found[:, 0].min(), found
 
 
 # -- mistakes ------------------------------------------------------------------------------------------------------------------

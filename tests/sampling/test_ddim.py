@@ -77,3 +77,17 @@ def test_guidance_weighs_the_two_predictions():
 def test_more_steps_than_timesteps_are_refused():
     with pytest.raises(ValueError, match="sampling.steps must lie in 1..1000"):
         ddim.grid(PROCESS, 1001)
+
+
+@pytest.mark.parametrize("steps", [1, 60, 700, 1000])
+@pytest.mark.parametrize("spacing", [0.25, 0.8, 1.0, 4.0])
+def test_a_grid_has_every_time_once_and_both_ends(steps, spacing):
+    times = ddim.grid(PROCESS, steps, spacing)
+    assert times[0] == 0 and times[-1] == PROCESS.timesteps and (np.diff(times) >= 1).all()
+
+
+def test_spacing_moves_the_steps():
+    """Below 1 most of them lie above the middle; at 1 they are even."""
+    half = PROCESS.timesteps / 2
+    above = [int((ddim.grid(PROCESS, 60, spacing) > half).sum()) for spacing in (0.5, 1.0, 2.0)]
+    assert above == [45, 30, 18]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from causal_gen.sampling.truncation import Always, DecodingConfig, Trie, min_p, top_k, top_p, warp
+from causal_gen.sampling.truncation import Always, DecodingConfig, Insert, Trie, min_p, top_k, top_p, warp
 from causal_gen.types import ConfigError
 
 LOGITS = 2 * jax.random.normal(jax.random.key(0), (50, 12))
@@ -123,3 +123,18 @@ def test_what_truncates_says_so():
     assert not DecodingConfig(temperature=0.3).truncates and not DecodingConfig(top_p=1.0, min_p=0.0).truncates
     for change in ({"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}):
         assert dataclasses.replace(DecodingConfig(), **change).truncates
+
+
+def test_a_token_is_put_in_at_its_place_unless_it_is_there_already():
+    """Row 0 draws it before its time, row 1 has it put in after three tokens, row 2 at once; before and after, anything goes."""
+    force = Insert(2, np.array([3, 3, 0]), 4)
+    state, seen = force.start(3), []
+    for tokens in ([0, 1, 2], [2, 1, 0], [0, 3, 0], [1, 2, 1], [3, 3, 3]):
+        allowed = np.asarray(force.allowed(state))
+        assert all(allowed[row, token] for row, token in enumerate(tokens))
+        seen.append(allowed.sum(-1).tolist())
+        state = force.follow(state, jnp.array(tokens))
+    assert seen == [[4, 4, 1], [4, 4, 4], [4, 4, 4], [4, 1, 4], [4, 4, 4]]
+    for make in (lambda: Insert(4, np.array([0]), 4), lambda: force.start(2)):
+        with pytest.raises(ConfigError, match="constraint: "):
+            make()

@@ -136,6 +136,16 @@ def test_a_time_limit_stops_saves_and_counts_over_resumes(tmp_path, capfd):
     assert again.step == first.step  # the time is spent
 
 
+def test_annealing_by_time_ends_at_rate_zero_where_the_limit_cuts_the_run(tmp_path):
+    """The same limit, the same million steps: only the clock's schedule has come down by then. Resuming keeps its leaf of the state."""
+    train = dataclasses.replace(TRAIN, steps=10**6, time_limit=1.5, annealing="time")
+    hurried = run(tmp_path / "time", train=train, checkpoint=CheckpointConfig(every=10**6))
+    plain = run(tmp_path / "steps", train=dataclasses.replace(train, annealing="steps"), checkpoint=CheckpointConfig(every=10**6))
+    assert 0 < hurried.step < 10**6 and 0 < plain.step < 10**6
+    assert rows(tmp_path / "time")[-1]["lr"] < 0.05 * TRAIN.learning_rate < rows(tmp_path / "steps")[-1]["lr"]
+    assert run(tmp_path / "time", train=train).step == hurried.step
+
+
 def test_the_step_is_traced_once_over_a_whole_run(tmp_path, monkeypatch):
     made, traces = steps.make_step, []
 

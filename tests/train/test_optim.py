@@ -39,6 +39,23 @@ def test_the_rate_rises_linearly_then_falls_as_a_half_cosine_to_zero():
     assert float(flat(jnp.int32(109))) == 2.0
 
 
+def test_a_clock_hurries_the_schedule_but_never_slows_it():
+    rate = optim.learning_rate(TrainConfig(steps=110, warmup_steps=10, learning_rate=2.0))
+    steps = jnp.arange(111)
+    plain = jax.vmap(rate)(steps)
+    np.testing.assert_array_equal(jax.vmap(lambda t: rate(t, 0.0))(steps), plain)
+    np.testing.assert_allclose(rate(60, 0.3), plain[60])  # the steps are ahead
+    np.testing.assert_allclose(rate(20, 60 / 110), plain[60], rtol=1e-5)  # the clock is
+    np.testing.assert_allclose(rate(20, 1.0), 0.0, atol=1e-6)
+
+
+def test_the_update_follows_the_pace():
+    tx = optim.optimizer(TrainConfig(steps=100, learning_rate=0.1), {".*": Group()})
+    late, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, pace=jnp.float32(0.5))
+    early, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, pace=None)
+    np.testing.assert_allclose(late["a"]["kernel"], early["a"]["kernel"] / 2, rtol=1e-5)
+
+
 def test_the_first_adam_update_is_the_rate_times_the_sign():
     np.testing.assert_allclose(moved(PLAIN, {".*": Group()})["a"]["kernel"], -0.1, rtol=1e-5)
 
