@@ -32,12 +32,12 @@ def get_config(mode: str = "") -> ConfigDict:
         # the noise of intensity acts before a sigmoid: on the logit of its support it is additive
         "scaling": (("intensity", "logit"),),
         "unet": {"channels": 64, "multipliers": (1, 1), "patch": 2},
-        "process": {"schedule": "cosine", "prediction": "edm", "data_std": 0.5},
+        "process": {"prediction": "edm", "data_std": 0.5},
         "weights": {"mechanism": 1.0},
         "drop": 0.0,
     }
-    # one refining sweep makes the inversion nearly exact, at twice its cost; evenly spaced steps leave large changes of thickness 5% worse
-    config.sampling = {"steps": 60, "refine": 1, "spacing": 0.8}
+    # one refining sweep makes the inversion nearly exact, at twice its cost
+    config.sampling = {"steps": 60, "refine": 1}
     config.train = {"steps": 15_000, "batch_size": 8, "learning_rate": 1.5e-3, "warmup_steps": 200, "weight_decay": 1e-4}
     config.train.update({"time_limit": 1_200.0, "annealing": "time"})
     config.checkpoint = {"every": 1_000}
