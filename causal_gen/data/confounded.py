@@ -19,24 +19,20 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
+from causal_gen.data.generated import Columns, Generated, Rows, stream
 from causal_gen.data.labels import statistics
-from causal_gen.data.sequences import stream
-from causal_gen.scm.intervention import Acts, Intervention
 from causal_gen.types import Entry, Float, Int, at_least
 
-Rows = Mapping[str, np.ndarray]
 NOISE = 0.5  # standard deviation of outcome and after, given their parents
 
 
 @dataclasses.dataclass(frozen=True)
-class ConfoundedConfig:
-    """`size` training and `test_size` test rows of eqs. (1-4) with so many `covariates`. `root` is taken as by every source."""
+class ConfoundedConfig(Generated):
+    """Rows of eqs. (1-4) with so many `covariates`."""
 
     name: str = "confounded"
-    root: str | None = None
     size: int = at_least(1_000, 2)
     test_size: int = at_least(4_000, 2)
-    seed: int = at_least(0, 0)
     covariates: int = at_least(6, 2)
     rho: float = at_least(0.6, 0.0, 0.99)
     pull: float = at_least(1.0, 0.0)
@@ -53,9 +49,9 @@ class ConfoundedConfig:
         """Names of the covariates."""
         return tuple(f"x{i + 1}" for i in range(self.covariates))
 
-    def draw(self, split: str) -> Rows:
+    def draw(self, split: str) -> Columns:
         """All rows of a split."""
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         rng = stream(self.seed, 0x5C3, split)
         found: dict[str, np.ndarray] = {}
         for i, name in enumerate(self.chain):
@@ -66,11 +62,11 @@ class ConfoundedConfig:
         found["after"] = found["outcome"] + NOISE * rng.standard_normal(num)
         return {name: value if value.dtype == np.int32 else value.astype(np.float32) for name, value in found.items()}
 
-    def mean_outcome(self, rows: Rows) -> Float[np.ndarray, "b"]:
+    def mean_outcome(self, rows: Columns) -> Float[np.ndarray, "b"]:
         """Eq. (3) without its noise."""
         return rows["treatment"] * (self.effect + rows["x1"] / 2) + rows["x1"] + (rows["x2"] ** 2 - 1) / 2
 
-    def best(self, rows: Rows) -> Float[np.ndarray, "b"]:
+    def best(self, rows: Columns) -> Float[np.ndarray, "b"]:
         """-log p of each row under eqs. (1-4) themselves, in nats: what no model can do better than on average."""
         pull = self.pull * (rows["x1"] + rows["x2"])
         logs = np.log(expit(np.where(rows["treatment"] == 1, pull, -pull)))
@@ -80,46 +76,23 @@ class ConfoundedConfig:
         logs = logs + stats.norm.logpdf(rows["outcome"], self.mean_outcome(rows), NOISE)
         return -(logs + stats.norm.logpdf(rows["after"], rows["outcome"], NOISE))
 
+    def facts(self, rows: Mapping[str, Columns]) -> dict[str, Any]:
+        """Statistics of every real variable over the training rows."""
+        return {name: statistics(values) for name, values in rows["train"].items() if values.dtype != np.int32}
+
     def make(self) -> Confounded:
-        """The source, its rows in memory."""
         return Confounded(self, {split: self.draw(split) for split in ("train", "test")})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Confounded:
-    """The source."""
-
-    config: ConfoundedConfig
-    rows: Mapping[str, Rows]
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.config.entries
+class Confounded(Rows):
+    """The source; of counterfactuals it knows the effects on means."""
 
     @property
     def effects(self) -> Mapping[tuple[str, str], float]:
         """(cause, result): by how much do(cause = 1) raises the mean of the result over do(cause = 0)."""
         return {("treatment", "outcome"): self.config.effect}
 
-    def size(self, split: str) -> int:
-        return len(self.rows[split]["treatment"])
-
-    def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
-        """The rows at `indices`."""
-        return {name: values[indices] for name, values in self.rows[split].items()}
-
     def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
         """Nats that the best model loses on each row."""
         return self.config.best(self.gather(split, indices))
-
-    def stats(self) -> dict[str, Any]:
-        """Statistics of every real variable over the training rows."""
-        return {name: statistics(values) for name, values in self.rows["train"].items() if values.dtype != np.int32}
-
-    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
-        """Not kept: what is known here are effects on means."""
-        del split, indices, do

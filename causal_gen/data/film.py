@@ -20,23 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.data.sequences import choose, stream
-from causal_gen.scm.intervention import Acts, Intervention
+from causal_gen.data.generated import Columns, Generated, choose, stream
 from causal_gen.structure.layout import interleave
-from causal_gen.types import Entry, Int, at_least
-
-Rows = tuple[np.ndarray, np.ndarray]  # vectors f32 [n, t, f] and labels i32 [n]
+from causal_gen.types import Entry, at_least
 
 
 @dataclasses.dataclass(frozen=True)
-class Film:
-    """What the two share: `frames` of `features` numbers with noise of standard deviation `noise`. `root` is taken as by every source."""
+class Film(Generated):
+    """What the two share: `frames` of `features` numbers with noise of standard deviation `noise`."""
 
-    name: str = ""
-    root: str | None = None
     size: int = at_least(10_000, 1)
     test_size: int = at_least(2_000, 1)
-    seed: int = at_least(0, 0)
     frames: int = at_least(8, 2)
     features: int = at_least(16, 1)
     noise: float = at_least(0.5, 0.0)
@@ -53,22 +47,15 @@ class Film:
     def classes(self) -> int:
         return 2
 
-    def draw(self, split: str) -> Rows:
-        """All films of a split."""
-        raise NotImplementedError
-
     @property
     def entries(self) -> Mapping[str, Entry]:
         label = Entry((), "int32", "", 0.0, self.classes - 1.0, "the answer", self.classes)
         return {"film": Entry((self.inputs, self.width), description="what is seen and heard, in turn"), "labels": label}
 
-    def make(self) -> Films:
-        """The source, its rows in memory."""
-        return Films(self, {split: self.draw(split) for split in ("train", "test")})
-
-    def count(self, split: str) -> int:
-        """Films of a split."""
-        return self.size if split == "train" else self.test_size
+    def facts(self, rows: Mapping[str, Columns]) -> dict[str, Any]:
+        """How many answers there are, and how often the commonest of them is right."""
+        found = np.bincount(rows["train"]["labels"], minlength=self.classes)
+        return {"labels": {"vocabulary": self.classes, "commonest": float(found.max() / found.sum())}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +65,7 @@ class ArrowConfig(Film):
     name: str = "arrow"
     stages: int = at_least(4, 2)
 
-    def draw(self, split: str) -> Rows:
+    def draw(self, split: str) -> dict[str, np.ndarray]:
         num, rng = self.count(split), stream(self.seed, 0xF11, split)
         stages = stream(0, 0xF10).normal(size=(self.stages, self.features))  # one process, whatever the seed
         label = rng.integers(0, 2, num)
@@ -86,7 +73,7 @@ class ArrowConfig(Film):
         shown = np.floor(self.stages * phase).astype(int)
         shown = np.where(label[:, None] == 1, shown, shown[:, ::-1])
         film = stages[shown] + rng.normal(size=(num, 1, self.features)) + self.noise * rng.normal(size=(num, self.frames, self.features))
-        return film.astype(np.float32), label.astype(np.int32)
+        return {"film": film.astype(np.float32), "labels": label.astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +105,7 @@ class SoundtrackConfig(Film):
     def classes(self) -> int:
         return self.kinds
 
-    def draw(self, split: str) -> Rows:
+    def draw(self, split: str) -> dict[str, np.ndarray]:
         num, rng, windows = self.count(split), stream(self.seed, 0xF21, split), self.frames // self.window
         sights, bang = np.split(stream(0, 0xF20).normal(size=(self.kinds + 1, self.features)), [self.kinds])
         kinds = choose(rng, num, self.kinds, self.sights)
@@ -134,37 +121,4 @@ class SoundtrackConfig(Film):
         flagged = [np.concatenate([x, np.full((*x.shape[:2], 1), flag)], -1) for flag, x in enumerate((pictures, sounds))]
         both = np.swapaxes(np.concatenate(flagged, 1), 0, 1)  # an arrangement is of the first axis
         film = interleave((self.frames, self.frames)).apply(both)
-        return np.swapaxes(film, 0, 1).astype(np.float32), label.astype(np.int32)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Films:
-    """The source of either."""
-
-    config: Any
-    rows: Mapping[str, Rows]
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.config.entries
-
-    def size(self, split: str) -> int:
-        return len(self.rows[split][1])
-
-    def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
-        """The films at `indices` and their labels."""
-        film, label = self.rows[split]
-        return {"film": film[indices], "labels": label[indices]}
-
-    def stats(self) -> dict[str, Any]:
-        """How many answers there are, and how often the commonest of them is right."""
-        found = np.bincount(self.rows["train"][1], minlength=self.config.classes)
-        return {"labels": {"vocabulary": self.config.classes, "commonest": float(found.max() / found.sum())}}
-
-    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
-        """A film with another answer would be another film."""
-        del split, indices, do
+        return {"film": np.swapaxes(film, 0, 1).astype(np.float32), "labels": label.astype(np.int32)}

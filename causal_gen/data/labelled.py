@@ -17,23 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.data.sequences import stream
+from causal_gen.data.generated import Columns, Generated, stream
 from causal_gen.data.text import token_entries
-from causal_gen.scm.intervention import Acts, Intervention
-from causal_gen.types import Entry, Float, Int, at_least
-
-Rows = tuple[np.ndarray, np.ndarray]  # tokens and labels, i32 [n, t]
+from causal_gen.types import Entry, Float, at_least
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggingConfig:
-    """Eq. (1): tokens are cues, then names (`entities` of them), then fillers. `root` is taken as by all sources; nothing is read there."""
+class TaggingConfig(Generated):
+    """Eq. (1): tokens are cues, then names (`entities` of them), then fillers."""
 
     name: str = "tagging"
-    root: str | None = None
-    size: int = at_least(20_000, 1)
-    test_size: int = at_least(1_000, 1)
-    seed: int = at_least(0, 0)
     cues: int = at_least(4, 2)
     entities: int = at_least(16, 1)
     fillers: int = at_least(12, 1)
@@ -65,9 +58,9 @@ class TaggingConfig:
         """Eq. (2)."""
         return float(self.chances.max(1).mean())
 
-    def draw(self, split: str) -> Rows:
-        """All rows of a split."""
-        num = self.size if split == "train" else self.test_size
+    def draw(self, split: str) -> dict[str, np.ndarray]:
+        """Tokens, the mask of those that are scored (all), and labels."""
+        num = self.count(split)
         shape = (num, self.items)
         name = stream(self.seed, 0x7A1, split).integers(0, self.entities, shape)
         steps = self.chances.cumsum(1)
@@ -78,41 +71,10 @@ class TaggingConfig:
         labels = np.zeros_like(tokens)
         np.put_along_axis(tokens, places, np.stack([self.cues + name, cue], -1), -1)
         np.put_along_axis(labels, places[..., :1], 1 + cue[..., None], -1)
-        return tuple(part.reshape(num, -1).astype(np.int32) for part in (tokens, labels))  # pyright: ignore[reportReturnType]
-
-    def make(self) -> Tagging:
-        """The source, its rows in memory."""
-        return Tagging(self, {split: self.draw(split) for split in ("train", "test")})
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Tagging:
-    """The source of (1)."""
-
-    config: TaggingConfig
-    rows: Mapping[str, Rows]
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.config.entries
-
-    def size(self, split: str) -> int:
-        return len(self.rows[split][0])
-
-    def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
-        """The rows at `indices`."""
-        tokens, labels = (part[indices] for part in self.rows[split])
+        tokens, labels = (part.reshape(num, -1).astype(np.int32) for part in (tokens, labels))
         return {"tokens": tokens, "loss_mask": np.ones(tokens.shape, np.float32), "labels": labels}
 
-    def stats(self) -> dict[str, Any]:
+    def facts(self, rows: Mapping[str, Columns]) -> dict[str, Any]:
         """Sizes, and the best accuracy on names of who does not see what comes after them."""
-        facts = {"vocabulary": 1 + self.config.cues, "best_causal": self.config.best_causal}
-        return {"tokens": {"vocabulary": self.config.vocabulary}, "labels": facts}
-
-    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
-        """Unknown: rows have laws, not mechanisms with a noise of their own."""
-        del split, indices, do
+        del rows
+        return {"tokens": {"vocabulary": self.vocabulary}, "labels": {"vocabulary": 1 + self.cues, "best_causal": self.best_causal}}

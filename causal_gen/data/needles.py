@@ -13,7 +13,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import MARK, Drawn, Task, stream
+from causal_gen.data.generated import choose, stream
+from causal_gen.data.sequences import MARK, Drawn, Task, scored
 from causal_gen.types import at_least
 
 
@@ -49,17 +50,15 @@ class NeedlesConfig(Task):
         return 1 + self.fillers + self.kinds * self.values
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         rng = stream(self.seed, 0x4EED, split)
-        kinds = rng.random((num, self.kinds)).argsort(1)[:, : self.needles]
+        kinds = choose(rng, num, self.kinds, self.needles)
         values = rng.integers(0, self.values, kinds.shape)
-        places = rng.random((num, self.haystack)).argsort(1)[:, : self.needles]
+        places = choose(rng, num, self.haystack, self.needles)
         hay = rng.integers(1, 1 + self.fillers, (num, self.haystack))
         np.put_along_axis(hay, places, 1 + self.fillers + kinds * self.values + values, 1)
-        asked = rng.random(kinds.shape).argsort(1)[:, : self.queries]
+        asked = choose(rng, num, self.needles, self.queries)
         pairs = [self.asking + kinds, self.asking + self.kinds + values]
         told = np.stack([np.take_along_axis(side, asked, 1) for side in pairs], -1).reshape(num, -1)
         tokens = np.concatenate([hay, np.full((num, 1), MARK), told], 1).astype(np.int32)
-        scored = np.zeros(tokens.shape, np.float32)
-        scored[:, self.haystack + 2 :: 2] = 1.0
-        return tokens, scored
+        return tokens, scored(num, self.length, slice(self.haystack + 2, None, 2))

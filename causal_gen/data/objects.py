@@ -19,7 +19,8 @@ import math
 
 import numpy as np
 
-from causal_gen.data.sequences import MARK, Drawn, Task, choose, scored, stream
+from causal_gen.data.generated import choose, stream
+from causal_gen.data.sequences import MARK, Drawn, Task, scored
 from causal_gen.types import Float, Int, at_least
 
 WORDS = 2  # of a name
@@ -60,7 +61,7 @@ class ObjectsConfig(Task):
         return 1 + self.clutter + 2 * (self.kinds + self.colours)  # MARK, clutter, glyphs, words
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         pairs = self.rows * (self.columns // 2)
         kinds = choose(stream(self.seed, 0x0B1, split), num, self.kinds, self.objects)
         colours = self.kinds + stream(self.seed, 0x0B2, split).integers(0, self.colours, kinds.shape, dtype=np.int32)

@@ -15,23 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.data.sequences import stream
+from causal_gen.data.generated import Columns, Generated, choose, stream
 from causal_gen.data.text import token_entries
-from causal_gen.scm.intervention import Acts, Intervention
-from causal_gen.types import Entry, Int, at_least
-
-Rows = tuple[np.ndarray, np.ndarray]  # two texts, i32 [n, t]
+from causal_gen.types import Entry, at_least
 
 
 @dataclasses.dataclass(frozen=True)
-class PairsConfig:
-    """Eq. (1): tokens are words, then languages. `root` is taken as by every source; nothing is read there."""
+class PairsConfig(Generated):
+    """Eq. (1): tokens are words, then languages."""
 
     name: str = "pairs"
-    root: str | None = None
-    size: int = at_least(20_000, 1)
-    test_size: int = at_least(1_000, 1)
-    seed: int = at_least(0, 0)
     concepts: int = at_least(32, 2)
     words: int = at_least(12, 1)
     languages: int = at_least(4, 2)
@@ -55,12 +48,12 @@ class PairsConfig:
         partner = Entry((self.length,), "int32", "", 0.0, self.vocabulary - 1.0, "the same in another language", self.vocabulary)
         return {**token_entries(self.length, self.vocabulary, "words of a language, and the language"), "partner": partner}
 
-    def draw(self, split: str) -> Rows:
-        """All rows of a split."""
-        num = self.size if split == "train" else self.test_size
+    def draw(self, split: str) -> dict[str, np.ndarray]:
+        """The first texts with the mask of what is scored (all), and their partners."""
+        num = self.count(split)
         dictionary = np.argsort(stream(self.seed, 0x9A0).random((self.languages, self.concepts)), 1)
         every = stream(self.seed, 0x9A1, split).random((num, self.concepts)).argsort(1)  # the meaning first, then what is not of it
-        language = stream(self.seed, 0x9A2, split).random((num, self.languages)).argsort(1)[:, :2]
+        language = choose(stream(self.seed, 0x9A2, split), num, self.languages, 2)
         texts = []
         for side in range(2):
             rng = stream(self.seed, 0x9A3 + side, split)
@@ -68,40 +61,9 @@ class PairsConfig:
             meaning = np.sort(np.where(rng.random((num, self.words)) < self.noise, beyond, own), 1)
             words = dictionary[language[:, side, None], meaning]
             texts.append(np.concatenate([words, self.concepts + language[:, side, None]], 1).astype(np.int32))
-        return texts[0], texts[1]
+        return {"tokens": texts[0], "loss_mask": np.ones(texts[0].shape, np.float32), "partner": texts[1]}
 
-    def make(self) -> Pairs:
-        """The source, its rows in memory."""
-        return Pairs(self, {split: self.draw(split) for split in ("train", "test")})
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pairs:
-    """The source of (1)."""
-
-    config: PairsConfig
-    rows: Mapping[str, Rows]
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.config.entries
-
-    def size(self, split: str) -> int:
-        return len(self.rows[split][0])
-
-    def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
-        """The rows at `indices`."""
-        tokens, partner = (part[indices] for part in self.rows[split])
-        return {"tokens": tokens, "loss_mask": np.ones(tokens.shape, np.float32), "partner": partner}
-
-    def stats(self) -> dict[str, Any]:
+    def facts(self, rows: Mapping[str, Columns]) -> dict[str, Any]:
         """The size of the vocabulary."""
-        return {"tokens": {"vocabulary": self.config.vocabulary}}
-
-    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
-        """Unknown: rows have laws, not mechanisms with a noise of their own."""
-        del split, indices, do
+        del rows
+        return {"tokens": {"vocabulary": self.vocabulary}}

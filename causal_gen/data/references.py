@@ -18,7 +18,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import Drawn, Task, scored, stream
+from causal_gen.data.generated import stream
+from causal_gen.data.sequences import Drawn, Task, scored
 from causal_gen.types import Int, at_least, choice
 
 ORDERS = ("random", "forwards", "backwards")

@@ -14,7 +14,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import MARK, Drawn, Task, stream
+from causal_gen.data.generated import stream
+from causal_gen.data.sequences import MARK, Drawn, Task
 from causal_gen.types import Float, Int, at_least
 
 END, BLANK, DIGITS = 1, 2, 3  # digit d is the token DIGITS + d
@@ -56,7 +57,7 @@ class ScratchpadConfig(Task):
         return np.take_along_axis(tokens, np.argmax(tokens == END, 1)[:, None] + 1, 1)[:, 0]
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         rng = stream(self.seed, 0x5C, split)
         count = rng.integers(2, self.terms + 1, (num, 1))
         terms = rng.integers(0, self.base, (num, self.terms))

@@ -26,28 +26,17 @@ from typing import Any
 
 import numpy as np
 
+from causal_gen.data.generated import Generated, Rows, choose, stream
 from causal_gen.data.text import token_entries
-from causal_gen.scm.intervention import Acts, Intervention
 from causal_gen.types import Entry, Float, Int, at_least
 
 Drawn = tuple[np.ndarray, np.ndarray]  # tokens i32 [n, t], and f32 [n, t]: 1 where a token is scored
 MARK = 0  # the token between the two halves of a copy, a recall or a fact
 
 
-def stream(seed: int, tag: int, split: str = "train") -> np.random.Generator:
-    """Random numbers of one part of one split; a longer draw of rows begins with the shorter one."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, tag, ("train", "test").index(split)))))
-
-
 @dataclasses.dataclass(frozen=True)
-class Task(abc.ABC):
-    """What the tasks share: `size` training and `test_size` test sequences. `root` is taken as by every source; nothing is read there."""
-
-    name: str = ""
-    root: str | None = None
-    size: int = at_least(20_000, 1)
-    test_size: int = at_least(1_000, 1)
-    seed: int = at_least(0, 0)
+class Task(Generated):
+    """What the tasks share."""
 
     @property
     @abc.abstractmethod
@@ -78,8 +67,7 @@ class Task(abc.ABC):
         return {**token_entries(self.length, self.tokens, f"sequences of the task {self.name}"), **fields}
 
     def make(self) -> Sequences:
-        """The source, its rows in memory."""
-        return Sequences(self, {split: self.draw(split) for split in ("train", "test")})
+        return Sequences(self, {s: dict(zip(("tokens", "loss_mask"), self.draw(s), strict=True)) for s in ("train", "test")})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +92,7 @@ class CopyConfig(Task):
         return self.symbols + 1
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         half = stream(self.seed, 0xC0, split).integers(1, self.symbols + 1, (num, self.items), dtype=np.int32)
         copy = half[:, : self.copied or None]
         tokens = np.concatenate([half, np.full((num, 1), MARK, np.int32), copy], axis=1)
@@ -136,7 +124,7 @@ class RecallConfig(Task):
         return 1 + self.keys + self.values
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         keys = 1 + choose(stream(self.seed, 0x4E1, split), num, self.keys, self.pairs)
         values = stream(self.seed, 0x4E2, split).integers(1 + self.keys, self.tokens, (num, self.pairs), dtype=np.int32)
         asked = choose(stream(self.seed, 0x4E3, split), num, self.pairs, self.queries)
@@ -185,7 +173,7 @@ class MarkovConfig(Task):
         return parents
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         rows = stream(self.seed, 0x3A1, split).dirichlet(np.full(self.states, self.alpha), (num, self.states))
         steps = rows.cumsum(-1)
         steps[..., -1] = 1.0  # rounding must not leave a draw without a state
@@ -273,44 +261,20 @@ def scored(num: int, length: int, places: slice) -> np.ndarray:
     return mask
 
 
-def choose(rng: np.random.Generator, num: int, of: int, count: int) -> np.ndarray:
-    """`count` distinct numbers below `of`, in random order, for each of `num` rows."""
-    return rng.random((num, of)).argsort(1)[:, :count].astype(np.int32)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sequences:
+class Sequences(Rows):
     """The source of a task."""
-
-    config: Any
-    rows: Mapping[str, Drawn]
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.config.entries
-
-    def size(self, split: str) -> int:
-        return len(self.rows[split][0])
 
     def gather(self, split: str, indices: Int[np.ndarray, "b"]) -> dict[str, np.ndarray]:
         """The sequences at `indices`, which of their tokens are scored, and the task's fields."""
-        tokens, mask = (part[indices] for part in self.rows[split])
-        return {"tokens": tokens, "loss_mask": mask, **self.config.fields(tokens)}
+        found = super().gather(split, indices)
+        return {**found, **self.config.fields(found["tokens"])}
 
     def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
         """Nats that the best predictor loses on the scored tokens of each sequence: the floor of any model's loss, on average."""
-        return self.config.best(self.rows[split][0][indices])
+        return self.config.best(self.rows[split]["tokens"][indices])
 
     def stats(self) -> dict[str, Any]:
         """The size of the vocabulary, and what the best predictor loses on a scored test token, in nats."""
-        rows = np.arange(self.size("test"))
-        scored = float(self.rows["test"][1].sum())
-        return {"tokens": {"vocabulary": self.config.tokens, "best_loss": float(self.best("test", rows).sum() / scored)}}
-
-    def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> None:
-        """Unknown: the tasks have laws, not mechanisms with a noise of their own."""
-        del split, indices, do
+        rows, counted = np.arange(self.size("test")), float(self.rows["test"]["loss_mask"].sum())
+        return {"tokens": {"vocabulary": self.config.tokens, "best_loss": float(self.best("test", rows).sum() / counted)}}

@@ -13,7 +13,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import Drawn, Task, scored, stream
+from causal_gen.data.generated import stream
+from causal_gen.data.sequences import Drawn, Task, scored
 from causal_gen.types import Int, at_least
 
 
@@ -36,7 +37,7 @@ class TripletsConfig(Task):
         return max(self.symbols, pairs + 1)
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         tokens = stream(self.seed, 0x333, split).integers(0, self.symbols, (num, self.items), dtype=np.int32)
         for _ in range(self.answers):
             tokens = np.concatenate([tokens, count(tokens, tokens[:, -1:], self.symbols)[:, None]], 1)

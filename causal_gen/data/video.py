@@ -16,7 +16,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import MARK, Drawn, Task, choose, scored, stream
+from causal_gen.data.generated import choose, stream
+from causal_gen.data.sequences import MARK, Drawn, Task, scored
 from causal_gen.types import Int, at_least
 
 EMPTY = 1

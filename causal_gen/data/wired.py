@@ -13,7 +13,8 @@ import dataclasses
 
 import numpy as np
 
-from causal_gen.data.sequences import Drawn, Task, stream
+from causal_gen.data.generated import stream
+from causal_gen.data.sequences import Drawn, Task
 from causal_gen.types import Bool, Float, Int, at_least
 
 
@@ -56,7 +57,7 @@ class WiredConfig(Task):
         return tokens[:, above] @ (self.states ** np.arange(len(above)))
 
     def draw(self, split: str) -> Drawn:
-        num = self.size if split == "train" else self.test_size
+        num = self.count(split)
         uniform = stream(self.seed, 0x71D2, split).random((num, self.items))
         rng = stream(self.seed, 0x71D3, split)
         share = self.interventions if split == "train" else 0.0

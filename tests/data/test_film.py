@@ -16,7 +16,7 @@ def test_batches_have_the_declared_entries_and_are_drawn_again_alike(task):
     assert set(batch) == set(source.entries)
     for name, entry in source.entries.items():
         assert batch[name].shape == (3, *entry.shape) and str(batch[name].dtype) == entry.dtype
-    np.testing.assert_array_equal(task.make().rows["test"][0], source.rows["test"][0])
+    np.testing.assert_array_equal(task.make().rows["test"]["film"], source.rows["test"]["film"])
     assert (
         source.stats()["labels"]["vocabulary"] == source.entries["labels"].vocabulary and source.truth("test", np.arange(1), None) is None
     )
@@ -24,7 +24,7 @@ def test_batches_have_the_declared_entries_and_are_drawn_again_alike(task):
 
 def test_a_film_backwards_passes_the_stages_in_the_other_order():
     """Against the scene, every frame is one of four stages, and their order tells the label."""
-    film, label = ARROW.draw("train")
+    film, label = ARROW.draw("train").values()
     paths = {forwards: np.round((film - film[:, :1])[label == forwards], 4) for forwards in (0, 1)}
     assert 0.4 < label.mean() < 0.6
     first, last = np.round(film[:, 0] - film[:, -1], 3), label == 1
@@ -35,14 +35,14 @@ def test_a_film_backwards_passes_the_stages_in_the_other_order():
 
 
 def test_the_frames_of_a_film_as_a_set_say_nothing_of_its_direction():
-    film, label = ARROW.draw("train")
+    film, label = ARROW.draw("train").values()
     mean = (film - film.mean(1, keepdims=True)).std(1)
     gap = mean[label == 1].mean(0) - mean[label == 0].mean(0)
     np.testing.assert_allclose(gap, 0, atol=4 * mean.std(0).max() / 10)
 
 
 def test_the_answer_is_the_sight_last_seen_before_the_noise_is_heard():
-    film, label = SOUND.draw("train")
+    film, label = SOUND.draw("train").values()
     pictures, sounds = film[:, 0::2], film[:, 1::2]
     assert (pictures[..., -1] == 0).all() and (sounds[..., -1] == 1).all()
     seen, heard = (np.abs(part[..., :-1]).sum(-1) > 0 for part in (pictures, sounds))

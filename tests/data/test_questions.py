@@ -26,7 +26,7 @@ def follow(row: list[int], place: int) -> list[int]:
 def test_every_question_is_answered_by_following_references(order):
     source, depths = dataclasses.replace(TASK, order=order, test_order=order).make(), {}
     for split in ("train", "test"):
-        tokens, mask = source.rows[split]
+        tokens, mask = source.rows[split].values()
         np.testing.assert_array_equal(np.flatnonzero(mask[0]), [7, 9, 11])
         paths = [follow(row, row[q]) for row in tokens.tolist() for q in (6, 8, 10)]
         assert [path[-1] for path in paths] == tokens[:, 7::2].reshape(-1).tolist()
@@ -45,7 +45,7 @@ def test_every_question_is_answered_by_following_references(order):
 
 
 def test_the_order_of_documents_changes_names_and_nothing_else():
-    rows = [dataclasses.replace(TASK, test_order=order).make().rows["test"][0] for order in ("forwards", "backwards")]
+    rows = [dataclasses.replace(TASK, test_order=order).make().rows["test"]["tokens"] for order in ("forwards", "backwards")]
     np.testing.assert_array_equal(rows[0][:, 7::2], rows[1][:, 7::2])
     values = [np.sort(np.where(row[:, :6] < 6, 0, row[:, :6]), 1) for row in rows]
     np.testing.assert_array_equal(*values)
@@ -71,7 +71,7 @@ def test_triplets_are_counted_as_by_hand():
 
 def test_answers_follow_from_all_before_them_and_are_what_is_scored():
     source = TripletsConfig(size=30, test_size=5, symbols=6, items=7, answers=3).make()
-    tokens, mask = source.rows["train"]
+    tokens, mask = source.rows["train"].values()
     assert tokens.shape == (30, 10) and (mask == [0] * 7 + [1] * 3).all() and (tokens[:, :7] < 6).all()
     for k in (7, 8, 9):
         np.testing.assert_array_equal(tokens[:, k], [by_hand(row[:k], row[k - 1], 6) for row in tokens.tolist()])

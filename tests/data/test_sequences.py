@@ -27,21 +27,21 @@ def test_batches_have_the_declared_shapes_and_ranges(task):
     assert set(batch) == set(source.entries)
     for name, entry in source.entries.items():
         assert batch[name].shape == (3, *entry.shape) and str(batch[name].dtype) == entry.dtype
-    everything = source.rows["train"][0]
+    everything = source.rows["train"]["tokens"]
     assert everything.min() >= 0 and everything.max() < source.entries["tokens"].vocabulary == task.tokens
-    np.testing.assert_array_equal(task.make().rows["train"][0], everything)
+    np.testing.assert_array_equal(task.make().rows["train"]["tokens"], everything)
     assert source.stats()["tokens"]["best_loss"] >= 0 and source.truth("test", np.arange(1), None) is None
 
 
 def test_a_copy_is_a_copy():
-    tokens, mask = TASKS[0].make().rows["train"]
+    tokens, mask = TASKS[0].make().rows["train"].values()
     np.testing.assert_array_equal(tokens[:, :4], tokens[:, 5:])
     assert (tokens[:, 4] == MARK).all() and (tokens[:, :4] > 0).all() and (mask == [0, 0, 0, 0, 0, 1, 1, 1, 1]).all()
 
 
 def test_recall_asks_what_was_told():
     """Each scored token is the value that the key before it had among the pairs, and no key is told or asked twice."""
-    tokens, mask = TASKS[1].make().rows["train"]
+    tokens, mask = TASKS[1].make().rows["train"].values()
     for row, scored in zip(tokens, mask, strict=True):
         told = dict(zip(row[:10:2], row[1:10:2], strict=True))
         assert len(told) == 5 and row[10] == MARK and len(set(row[11::2])) == 3
@@ -53,7 +53,7 @@ def test_recall_asks_what_was_told():
 def test_every_fact_is_trained_forwards_and_asked_backwards_only_where_it_is_new():
     task = TASKS[3]
     source = task.make()
-    train, test = (source.rows[split][0] for split in ("train", "test"))
+    train, test = (source.rows[split]["tokens"] for split in ("train", "test"))
     assert (len(train), len(test)) == (80, 20)
     facts = {tuple(map(tuple, fact)) for fact in task.facts.tolist()}
     names = [name for fact in facts for name in fact]
@@ -65,7 +65,7 @@ def test_every_fact_is_trained_forwards_and_asked_backwards_only_where_it_is_new
     assert said[1] == facts and len(said[2]) == 30 and {(a, b) for b, a in said[2]} <= facts
     asked = {(tuple(row[1:4]), tuple(row[5:])) for row in test.tolist()}
     assert (test[:, 0] == 2).all() and not asked & said[2] and {(a, b) for b, a in asked} <= facts
-    np.testing.assert_array_equal(np.flatnonzero(source.rows["test"][1][0]), [5, 6, 7])
+    np.testing.assert_array_equal(np.flatnonzero(source.rows["test"]["loss_mask"][0]), [5, 6, 7])
 
 
 def markov(**fields):
@@ -108,7 +108,7 @@ def test_chains_follow_their_transition_law_and_graph():
 def test_the_best_loss_is_what_its_predictor_loses_and_others_lose_more():
     task = markov(states=4, items=24, alpha=0.5, test_size=2000, graph="chain")
     source = task.make()
-    tokens = source.rows["test"][0]
+    tokens = source.rows["test"]["tokens"]
     best = source.best("test", np.arange(2000))
     smoothed = [MarkovConfig(**{**task.__dict__, "alpha": alpha}).best(tokens).mean() for alpha in (0.05, 0.25, 1.0, 5.0)]
     assert all(other > best.mean() + 0.01 for other in smoothed) and best.mean() < 24 * math.log(4)
@@ -120,7 +120,7 @@ def test_the_best_loss_is_what_its_predictor_loses_and_others_lose_more():
 def test_a_longer_draw_begins_with_the_shorter():
     for task in TASKS[:3]:
         more = type(task)(**{**task.__dict__, "size": 90})
-        np.testing.assert_array_equal(more.make().rows["train"][0][:50], task.make().rows["train"][0])
+        np.testing.assert_array_equal(more.make().rows["train"]["tokens"][:50], task.make().rows["train"]["tokens"])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def test_batches_have_the_declared_entries_and_are_drawn_again_alike(task):
     assert set(batch) == set(source.entries)
     for name, entry in source.entries.items():
         assert batch[name].shape == (3, *entry.shape) and str(batch[name].dtype) == entry.dtype
-    tokens = source.rows["train"][0]
+    tokens = source.rows["train"]["tokens"]
     assert tokens.min() == MARK and tokens.max() < task.tokens == source.entries["tokens"].vocabulary
-    np.testing.assert_array_equal(task.make().rows["train"][0], tokens)
+    np.testing.assert_array_equal(task.make().rows["train"]["tokens"], tokens)
 
 
 def test_the_answer_is_what_is_done_so_many_frames_later():

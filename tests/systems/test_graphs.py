@@ -167,7 +167,7 @@ def test_two_layers_can_hold_the_graph_and_the_probe_reads_it_off(graph):
     rows = np.arange(400)
     found = probes.measure(experiment.model, params, experiment.data, rows, 400)
     assert found["parents"]["0"] == 1.0
-    given, parents = experiment.data.rows["test"][0], experiment.data.config.parents
+    given, parents = experiment.data.rows["test"]["tokens"], experiment.data.config.parents
     counts = np.zeros((400, 4))
     for child, above in enumerate(parents[:-1]):
         hit = (given[:, above] == given[:, -2]) & (above >= 0)
