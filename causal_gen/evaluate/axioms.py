@@ -27,13 +27,12 @@ import jax
 import numpy as np
 
 from causal_gen.evaluate import scores
-from causal_gen.evaluate.base import Bench, EvaluateConfig, jsonable, mean_abs
+from causal_gen.evaluate.base import Bench, EvaluateConfig, mean_abs, open_folder, recorded
 from causal_gen.evaluate.batched import Batched
 from causal_gen.evaluate.instruments import bench_of
 from causal_gen.evaluate.sliders import write_sliders
 from causal_gen.scm.intervention import Intervention, do
-from causal_gen.train.log import write_json
-from causal_gen.types import Key, Noise, WorkdirError
+from causal_gen.types import Key, Noise
 
 PIXEL_FIGURES = ("mae", "mae_p95", "copy", "not_propagated", "reversibility")
 
@@ -70,15 +69,11 @@ class Scenes:
         return self.source.truth("test", self.indices, intervention)
 
 
-def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Measure `run` (its model, params, data and workdir) and write `evaluate/metrics.json` and `evaluate/sliders.npz`.
-
-    `seed` overrides `settings.seed`. `progress` is told one line a stage. Returns what metrics.json holds: plain
-    numbers, images in [0, 1], factors in their units. Raises `WorkdirError` where the workdir cannot be written.
-    """
-    started, seed = time.time(), settings.seed if seed is None else seed
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run`, in images in [0, 1] and factors in their units, and write `evaluate/sliders.npz`."""
+    started = time.time()
     scenes = choose(run.model, run.params, run.data, settings, seed)
-    folder = open_folder(Path(run.workdir))
     few = min(scenes.num, settings.cycle_scenes or scenes.num)
     out: dict[str, Any] = {
         "step": int(run.step), "scenes": scenes.num, "cycle_scenes": few, "seed": seed,
@@ -97,21 +92,8 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     out |= readings(scenes, settings, seed)
     out["expectations"] = scores.expectations(scenes.ask, scenes.bench, jax.random.fold_in(scenes.key, 7))
     if settings.slider_scenes:
-        write_sliders(scenes, settings, folder / "sliders.npz")
-    out["seconds"] = round(time.time() - started, 1)
-    out = jsonable(out)
-    write_json(folder / "metrics.json", out)
+        write_sliders(scenes, settings, open_folder(Path(run.workdir)) / "sliders.npz")
     return out
-
-
-def open_folder(workdir: Path) -> Path:
-    """The folder evaluate/ of a workdir, made where it is missing. Raises `WorkdirError` where it cannot be."""
-    folder = workdir / "evaluate"
-    try:  # before the work, not after it
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkdirError(f"evaluate: cannot write {folder} ({error.strerror or error}); mend its rights or copy the workdir") from error
-    return folder
 
 
 def choose(model: Any, params: Any, source: Any, settings: EvaluateConfig, seed: int) -> Scenes:

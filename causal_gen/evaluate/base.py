@@ -6,11 +6,17 @@ Letters: b batch, h height, w width, c channels.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from causal_gen.train.log import write_json
+from causal_gen.types import WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +93,31 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def open_folder(workdir: Path) -> Path:
+    """The folder evaluate/ of a workdir, made where it is missing. Raises `WorkdirError` where it cannot be."""
+    folder = workdir / "evaluate"
+    try:  # before the work, not after it
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"evaluate: cannot write {folder} ({error.strerror or error}); mend its rights or copy the workdir") from error
+    return folder
+
+
+def recorded(measure: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """An evaluation from `measure(run, settings, seed, progress)`: what it finds, timed, JSON-able, in `evaluate/metrics.json`.
+
+    `run` is a model, params, data and workdir; `seed` defaults to that of the settings; `progress` is told one line a stage. Raises
+    `WorkdirError` where the workdir cannot be written, before the work.
+    """
+
+    @functools.wraps(measure)
+    def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
+        started, folder = time.time(), open_folder(Path(run.workdir))
+        out = measure(run, settings, settings.seed if seed is None else seed, progress)
+        out = jsonable({**out, "seconds": round(time.time() - started, 1)})
+        write_json(folder / "metrics.json", out)
+        return out
+
+    return evaluate

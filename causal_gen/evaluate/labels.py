@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,22 +23,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.evaluate import likelihood
-from causal_gen.evaluate.axioms import open_folder
-from causal_gen.evaluate.base import EvaluateConfig, jsonable
+from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.evaluate.sequences import noise_law
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
-from causal_gen.train.log import write_json
 from causal_gen.types import Array, Int, Key, Params
 
 
-def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Measure `run` (its model, params, data and workdir): (1, 2) on all test rows, the rest on `settings.scenes` of them.
-
-    Writes and returns `evaluate/metrics.json`. `progress` is told one line a stage. Raises `WorkdirError` where it cannot be written.
-    """
-    started, seed = time.time(), settings.seed if seed is None else seed
-    folder = open_folder(Path(run.workdir))
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run`: (1, 2) on all test rows, the rest on `settings.scenes` of them."""
     source, size = run.data, run.data.size("test")
     out: dict[str, Any] = {"step": int(run.step), "scenes": min(settings.scenes, size), "seed": seed}
     out |= known(run.model, run.params, source, settings.batch_size)
@@ -49,9 +41,6 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     rows = np.sort(np.random.default_rng(seed).permutation(size)[: settings.scenes])
     out |= axioms(run, rows, jax.random.key(seed), seed)
     progress(f"evaluate: null {out['null']:.6f}, do takes {out['takes']:.6f}, others moved {out['others']}")
-    out["seconds"] = round(time.time() - started, 1)
-    out = jsonable(out)
-    write_json(folder / "metrics.json", out)
     return out
 
 

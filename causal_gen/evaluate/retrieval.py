@@ -9,30 +9,23 @@ Ties count against the model. Letters: n rows.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate.axioms import open_folder
-from causal_gen.evaluate.base import EvaluateConfig, jsonable
+from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.losses import contrastive
-from causal_gen.train.log import write_json
 from causal_gen.types import Array, Float, Params
 
 
-def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Measure `run` (its model, params, data and workdir) on all test rows; `seed` is taken as by every evaluation, nothing is drawn.
-
-    Writes and returns `evaluate/metrics.json`. `progress` is told one line a stage. Raises `WorkdirError` where it cannot be written.
-    """
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run` on all test rows; `seed` is taken as by every evaluation, nothing is drawn."""
     del seed
-    started, folder, source = time.time(), open_folder(Path(run.workdir)), run.data
-    size = source.size("test")
+    source, size = run.data, run.data.size("test")
     batches = [
         jax.tree.map(jnp.asarray, dict(source.gather("test", np.arange(start, min(start + settings.batch_size, size)))))
         for start in range(0, size, settings.batch_size)
@@ -44,9 +37,6 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     hard = contrastive.mined(jnp.asarray(cosines), run.model.config.hard)
     out["negatives"] = {"hard": float(hard.mean()), "any": float(contrastive.mined(jnp.asarray(cosines), 0).mean())}
     progress(f"evaluate: recall@1 {out['recall@1']:.4f}, recall@5 {out['recall@5']:.4f} among {size}")
-    out["seconds"] = round(time.time() - started, 1)
-    out = jsonable(out)
-    write_json(folder / "metrics.json", out)
     return out
 
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,11 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.evaluate import eviction, likelihood, probes, recall, speculation, termination, texts
-from causal_gen.evaluate.axioms import open_folder
-from causal_gen.evaluate.base import EvaluateConfig, jsonable
+from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
-from causal_gen.train.log import write_json
 from causal_gen.types import Bool, Int, Key
 
 POOLED = 50_000  # noise entries that (5) looks at
@@ -43,13 +39,9 @@ DECODING = {
 }  # what decoding does beyond drawing; each is empty for a model that it is not about
 
 
-def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Measure `run` (its model, params, data and workdir): the likelihood of all test rows, the rest on `settings.scenes` of them.
-
-    Writes and returns `evaluate/metrics.json`. `progress` is told one line a stage. Raises `WorkdirError` where it cannot be written.
-    """
-    started, seed = time.time(), settings.seed if seed is None else seed
-    folder = open_folder(Path(run.workdir))
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run`: the likelihood of all test rows, the rest on `settings.scenes` of them."""
     key, source, size = jax.random.key(seed), run.data, run.data.size("test")
     out: dict[str, Any] = {"step": int(run.step), "scenes": min(settings.scenes, size), "seed": seed}
     if run.model.likelihood is not None:
@@ -74,9 +66,6 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     out["noise"] = noise_law(found[0]["noise"])
     out["example"] = shown(source, found[0]["example"], found[0]["do"])
     progress(f"evaluate: null {out['null']:.6f}, do takes {out['takes']:.6f}, before it {out['before']:.6f} moved, after it {out['after']}")
-    out["seconds"] = round(time.time() - started, 1)
-    out = jsonable(out)
-    write_json(folder / "metrics.json", out)
     return out
 
 

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,23 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.evaluate import likelihood
-from causal_gen.evaluate.axioms import open_folder
-from causal_gen.evaluate.base import EvaluateConfig, jsonable
+from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
-from causal_gen.train.log import write_json
 from causal_gen.types import Batch, Key, Params
 
 DRAWS = 4_000  # rows that (6) is averaged over
 
 
-def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Measure `run` (its model, params, data and workdir): the likelihood of all test rows, the rest on `settings.scenes` of them.
-
-    Writes and returns `evaluate/metrics.json`. `progress` is told one line a stage. Raises `WorkdirError` where it cannot be written.
-    """
-    started, seed = time.time(), settings.seed if seed is None else seed
-    folder = open_folder(Path(run.workdir))
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run`: the likelihood of all test rows, the rest on `settings.scenes` of them."""
     key, size = jax.random.key(seed), run.data.size("test")
     indices = np.sort(np.random.default_rng(seed).permutation(size)[: settings.scenes])
     out: dict[str, Any] = {"step": int(run.step), "scenes": len(indices), "seed": seed}
@@ -60,9 +52,6 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int | None = None, progre
     if found := {f"{t} -> {y}": effect(run, key, t, y) | {"truth": truth} for (t, y), truth in known.items()}:
         out["effects"] = found
         progress(f"evaluate: effects {found}")
-    out["seconds"] = round(time.time() - started, 1)
-    out = jsonable(out)
-    write_json(folder / "metrics.json", out)
     return out
 
 

@@ -125,12 +125,7 @@ class Decoder(nn.Module):
             visibility = visibility & valid()
         x = x.astype(self.dtype)
         if c.position == "learned":
-            table = self.param("positions", nn.initializers.normal(c.initial), (c.length, c.width))
-            if x.shape[1] > c.length:
-                raise ConfigError(
-                    f"transformer: {x.shape[1]} tokens, but positions are learned up to length={c.length}; raise it or cut the text"
-                )
-            x = x + table[jnp.broadcast_to(place(q_fields), x.shape[:2])].astype(self.dtype)
+            x = x + self._positions(x, q_fields)
         if c.gates:  # open at the start: a gate is closed by what seeing costs
             logits = nn.Dense(c.gates, bias_init=nn.initializers.constant(1.0), name="gate")(make_norm(c.norm, "gate_norm")(x))
             q_fields = {**q_fields, "gate": logits.astype(jnp.float32)}
@@ -154,6 +149,15 @@ class Decoder(nn.Module):
         if aux and c.gates:
             told["seen"] = visibility.weight(q_fields, q_fields, 0).sum(-1).mean((1, 2))
         return (h, new, told) if aux else (h, new)
+
+    def _positions(self, x: Float[Array, "b t d"], fields: Fields) -> Float[Array, "b t d"]:
+        c = self.config
+        table = self.param("positions", nn.initializers.normal(c.initial), (c.length, c.width))
+        if x.shape[1] > c.length:
+            raise ConfigError(
+                f"transformer: {x.shape[1]} tokens, but positions are learned up to length={c.length}; raise it or cut the text"
+            )
+        return table[jnp.broadcast_to(place(fields), x.shape[:2])].astype(self.dtype)
 
     def _init_blocks(self, key: Key, memory: Memory | None) -> Params:
         """Parameters of all blocks, stacked. One token that sees itself is enough to make them."""
