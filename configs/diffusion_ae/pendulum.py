@@ -5,16 +5,16 @@
 
 Modes: `demo` (what `make demo` runs) and `tiny` (CI).
 
-Measured, seed 0, on 2 CPU cores that ran other work beside it. Demo: 64 unseen scenes, 25 DDIM steps, after the 3,738 of 5,000 steps that
-its limit of 470 s left room for. Full: 512 scenes, 50 DDIM steps, 22,000 steps in 42 minutes.
+Measured, seed 0, on 2 CPU cores that ran other work beside it. Demo: 64 unseen scenes, 25 DDIM steps, after the 4,284 of 5,000 steps that
+its limit of 470 s left room for, the rate brought to its end by then. Full: 512 scenes, 50 DDIM steps, 22,000 steps in 42 minutes.
 
                                     demo: do(angle), do(light)    full: do(angle), do(light)
-    counterfactual pixel error      .0057, .0053                  .0020, .0019     (copying .0446, .0382; not propagating .0078, .0123)
-    error in the shadow strip       .0094, .0093                  .0036, .0037  (not propagating .0836, .1306)
-    predicted shadow length         .170, .170 simulator units    .018, .018
-    predicted shadow position       .029, .031                    .006, .010
-    composition                     .0041, 3 cycles .0074         .0016, 10 cycles .0056
-    do(shadow_length), elsewhere    .0045 of change outside the strip, of which .0016 by the intervention; a null intervention .0040
+    counterfactual pixel error      .0046, .0043                  .0020, .0019     (copying .0446, .0382; not propagating .0078, .0123)
+    error in the shadow strip       .0090, .0090                  .0036, .0037  (not propagating .0836, .1306)
+    predicted shadow length         .170, .171 simulator units    .018, .018
+    predicted shadow position       .029, .030                    .006, .010
+    composition                     .0033, 3 cycles .0051         .0016, 10 cycles .0056
+    do(shadow_length), elsewhere    .0036 of change outside the strip, of which .0014 by the intervention; a null intervention .0031
                                     full: .0018, of which .0005; a null intervention .0016
 """
 
