@@ -44,7 +44,6 @@ from causal_gen.types import Array, Batch, Bool, Float, Int, Key, Noise, Params,
 
 START = -1  # as a token: the learned start of a text
 FAR = 1 << 30  # "leave" of a token that is in no tree: every later one sees it
-PLACES = {"rope2d": ("row", "column"), "rope_dual": ("frame",)}  # fields that positions read
 
 
 @jax.tree_util.register_dataclass
@@ -110,7 +109,7 @@ class CausalTransformer:
     def fields(self) -> tuple[str, ...]:
         """Entries [b, t] that say what each slot is, beside its index."""
         places = ("position",) if self.visibility.fields & {"document", "group"} else ()
-        return tuple(sorted({*self.visibility.fields, *places, *PLACES.get(self.transformer.position, ())} - {"index", "gate"}))
+        return tuple(sorted({*self.visibility.fields, *places, *self.transformer.places} - {"index", "gate"}))
 
     @property
     def context(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from causal_gen.types import ConfigError, Entry, at_least, choice
 class EmbedderConfig(EncodingConfig):
     """The model section of a config, beyond what models/encoding_config.py says.
 
-    partner: the entry that belongs to the inputs and is of their kind.  pool: where the embedding is read, as in models/labeller_config.py.
+    partner: the entry that belongs to the inputs and is of their kind.
     temperature: of the contrastive loss.  hard: so many negatives of a batch, the hardest (0: all).
     """
 
@@ -26,8 +26,6 @@ class EmbedderConfig(EncodingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.pool == "slot" and self.slot == "none":
-            raise ConfigError('pool="slot" reads a slot that is not there; set slot to "first" or "last"')
         if self.resampler.diversity:
             raise ConfigError("resampler.diversity is a part of the loss of a labeller, not of an embedder; leave it at 0")
 

@@ -17,8 +17,6 @@ from causal_gen.structure import expression
 from causal_gen.structure.visibility import Visibility
 from causal_gen.types import Array, ConfigError, Entry, Float, at_least, choice
 
-PLACES = {"rope2d": ("row", "column"), "rope_dual": ("frame",)}  # fields that positions read
-
 
 @dataclasses.dataclass(frozen=True)
 class MaskSchedule:
@@ -53,6 +51,7 @@ class EncodingConfig:
     `soft`.
     resampler: with queries, these read the inputs and go through the stack in their place.
     adapters: with a rank, only low-rank updates and what comes after the stack are trained (nn/adapters.py).
+    pool: where one state an example is read: at the learned slot, at the last input, or the mean over all slots.
     """
 
     inputs: str = "tokens"
@@ -63,8 +62,11 @@ class EncodingConfig:
     mask_schedule: MaskSchedule = MaskSchedule()
     adapters: AdapterConfig = AdapterConfig()
     resampler: ResamplerConfig = ResamplerConfig()
+    pool: str = choice("last", "mean", "slot")
 
     def __post_init__(self):
+        if self.pool == "slot" and self.slot == "none":
+            raise ConfigError('pool="slot" reads a slot that is not there; set slot to "first" or "last"')
         if self.mask_schedule != MaskSchedule() and "alpha" not in self.seen.fields:
             raise ConfigError(
                 f"mask_schedule sets the field 'alpha', which {self.visibility!r} does not read; write soft(causal(), full())"
@@ -85,7 +87,7 @@ class EncodingConfig:
     def fields(self) -> tuple[str, ...]:
         """Entries [b, t] of the batch that say what each input is, beside its index."""
         known = {"index", "alpha", *(("row", "column") if self.columns else ())}
-        return tuple(sorted({*self.seen.fields, *PLACES.get(self.transformer.position, ())} - known))
+        return tuple(sorted({*self.seen.fields, *self.transformer.places} - known))
 
     def encoding_problems(self, entries: Mapping[str, Entry]) -> list[str]:
         """What these fields and a data source disagree on, a line each."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from causal_gen.models.causal_transformer_config import WeightsConfig
 from causal_gen.models.encoding_config import EncodingConfig
-from causal_gen.types import ConfigError, Entry, choice
+from causal_gen.types import ConfigError, Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +27,11 @@ class LabellerConfig(EncodingConfig):
     """The model section of a config, beyond what models/encoding_config.py says.
 
     labels: the entry that is told, one label an input [t] or one an example [b].
-    pool: where one label an example is read: at the learned slot, at the last input, or from the mean over all slots.
     """
 
     name: str = "labeller"
     labels: str = "labels"
-    pool: str = choice("last", "mean", "slot")
     weights: WeightsConfig = WeightsConfig()
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.pool == "slot" and self.slot == "none":
-            raise ConfigError('pool="slot" reads a slot that is not there; set slot to "first" or "last"')
 
     def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: LabelSampling, precision: str, remat: str) -> Any:
         """The model over a data source's entries. Raises `ConfigError`, with all problems at once."""

@@ -85,6 +85,11 @@ class TransformerConfig:
             )
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Fields that positions read, beside "index" and "position"."""
+        return {"rope2d": ("row", "column"), "rope_dual": ("frame",)}.get(self.position, ())
+
+    @property
     def head_size(self) -> int:
         """Width of a head."""
         return self.head_dim or self.width // self.heads
