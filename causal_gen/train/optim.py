@@ -4,8 +4,8 @@
     ema    <- d ema + (1 - d) params,  d = min(decay, (1 + t) / (10 + t))                       (2)
 
 t counts finished updates, or is the share `pace` of all of them where that is more, inside of the cosine. In (1) the first update is
-already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the
-average of a short run is mostly its initial weights. A model's groups() scale, turn, thin out or freeze the updates of its parts.
+already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the average of a short run is mostly its initial weights. A
+model's groups() scale, turn, thin out or freeze the updates of its parts.
 """
 
 from __future__ import annotations
