@@ -1,10 +1,11 @@
-"""Attention under a visibility, by one of three backends that give the same numbers.
+"""Attention under a visibility, by one of four backends that give the same numbers.
 
     o_i = sum_j w_ij e^{s_ij} v_j / sum_j w_ij e^{s_ij},   s_ij = scale <q_i, k_j> + bias_ij,   w from the visibility            (1)
 
 dense: the whole square at once, for short sequences and as the reference. blocked: tile by tile, memory linear in the sequence
-(blocked_attention.py). jax: `jax.nn.dot_product_attention`, which has kernels of its own on some accelerators. A query that sees
-nothing gives 0, and no gradient passes it. Letters: b batch, h heads, g groups that share keys, q k positions, d e widths of a head.
+(blocked_attention.py). ring: the same with positions on several devices, along the mesh's axis "sequence" (ring_attention.py). jax:
+`jax.nn.dot_product_attention`, which has kernels of its own on some accelerators. A query that sees nothing gives 0, and no gradient
+passes it. Letters: b batch, h heads, g groups that share keys, q k positions, d e widths of a head.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from causal_gen.nn.blocked_attention import STEEPEST, attend_blocked, by_group
+from causal_gen.nn.ring_attention import attend_ring
 from causal_gen.structure.visibility import Fields, Visibility
 from causal_gen.types import Array, ConfigError, Float
 
-BACKENDS = ("dense", "blocked", "jax")
+BACKENDS = ("dense", "blocked", "ring", "jax")
 Bias = Callable[[Fields, Fields], Array]  # static and hashable; f32, broadcastable to [b, h, q, k]
 
 
@@ -37,10 +39,11 @@ def attend(
     scale: float | None = None,
     bias: Bias | None = None,
 ) -> Float[Array, "b q h e"]:
-    """Eq. (1); `scale` is 1 / sqrt(d) unless given, `block` the side of a tile of the blocked backend."""
+    """Eq. (1); `scale` is 1 / sqrt(d) unless given, `block` the side of a tile of the blocked and ring backends."""
     factor = q.shape[-1] ** -0.5 if scale is None else scale
-    if backend == "blocked":
-        return attend_blocked(q * factor, k, v, visibility, q_fields, k_fields, block=block, layer=layer, bias=bias)
+    if backend in ("blocked", "ring"):
+        tiled = attend_blocked if backend == "blocked" else attend_ring
+        return tiled(q * factor, k, v, visibility, q_fields, k_fields, block=block, layer=layer, bias=bias)
     w = visibility(q_fields, k_fields, layer) if visibility.hard else visibility.weight(q_fields, k_fields, layer)
     b_scores = None if bias is None else bias(q_fields, k_fields)
     if backend == "dense":

@@ -61,7 +61,7 @@ def attend_blocked(
     bias: Callable[[Fields, Fields], Array] | None = None,
 ) -> Float[Array, "b q h e"]:
     """Eq. (1) over tiles of `block` x `block`; q comes scaled, `bias(q_fields, k_fields)` is added to the scores."""
-    (b, tq, h, d), (tk, g, e) = q.shape, v.shape[1:]
+    (b, tq, h, _), (tk, _, e) = q.shape, v.shape[1:]
     block_q, block_k = min(block, tq), min(block, tk)
     pairs = np.argwhere(tiles(visibility, q_fields, k_fields, block_q, block_k, layer))
     if not len(pairs):
@@ -69,23 +69,42 @@ def attend_blocked(
     fixed = isinstance(layer, int)
     known = _known(visibility, q_fields, k_fields) and (fixed or not visibility.layered)
     tiling = Tiling(block_q, block_k, tk, visibility, bias, layer if fixed else None, len(pairs) if known else None)
-    q_tiled = jnp.moveaxis(_split(q, block_q).reshape(b, -1, block_q, g, h // g, d), (1, 2), (0, 4))
-    k_tiled, v_tiled = (jnp.moveaxis(_split(x, block_k), (1, 2), (0, 3)) for x in (k, v))
-    fields = (_wanted(tiling, q_fields, 0, block_q), _wanted(tiling, k_fields, 1, block_k))
+    tiled, fields = cut_up(tiling, q, k, v, q_fields, k_fields)
     schedule = jnp.asarray(pairs, jnp.int32), None
     if not known:
-        schedule = _thin(tiling, schedule[0], fields, None if fixed else layer)
-    out: Any = _attend(tiling, q_tiled, k_tiled, v_tiled, fields, None if fixed else layer, schedule)
-    return jnp.moveaxis(out, (0, 4), (1, 2)).reshape(b, -1, h, e)[:, :tq].astype(v.dtype)
+        schedule = thin(tiling, schedule[0], fields, None if fixed else layer)
+    out: Any = _attend(tiling, *tiled, fields, None if fixed else layer, schedule)
+    return put_together(out, tq).astype(v.dtype)
+
+
+def cut_up(tiling: Tiling, q: Array, k: Array, v: Array, q_fields: Fields, k_fields: Fields) -> tuple[tuple[Array, Array, Array], Any]:
+    """q, k and v as arrays of tiles, and the fields that tiles read."""
+    (b, _, h, d), g = q.shape, k.shape[2]
+    q_tiled = jnp.moveaxis(_split(q, tiling.block_q).reshape(b, -1, tiling.block_q, g, h // g, d), (1, 2), (0, 4))
+    k_tiled, v_tiled = (jnp.moveaxis(_split(x, tiling.block_k), (1, 2), (0, 3)) for x in (k, v))
+    fields = zip((q_fields, k_fields), (tiling.block_q, tiling.block_k), strict=True)
+    filled = ({n: _fill(x, block, time_axis(x)) for n, x in wanted(tiling, own, s).items()} for s, (own, block) in enumerate(fields))
+    return (q_tiled, k_tiled, v_tiled), tuple(filled)
+
+
+def put_together(out: Array, tq: int) -> Float[Array, "b q h e"]:
+    """Tiles of outputs as one array, without what filled up the last."""
+    _, b, g, r, _, e = out.shape
+    return jnp.moveaxis(out, (0, 4), (1, 2)).reshape(b, -1, g * r, e)[:, :tq]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any) -> Array:
-    return _forward(tiling, q, k, v, fields, layer, schedule)[0]
+    return forward(tiling, q, k, v, fields, layer, schedule)[0]
 
 
-def _forward(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any) -> tuple[Array, Any]:
-    """Eq. (2) from the first pair to the last."""
+def _keeping(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any) -> tuple[Array, Any]:
+    out, big_l = forward(tiling, q, k, v, fields, layer, schedule)
+    return out, (q, k, v, fields, layer, schedule, out, big_l)
+
+
+def forward(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any) -> tuple[Array, Array]:
+    """Eq. (2) from the first pair to the last: outputs, and L of eq. (3), both f32."""
 
     def step(i: Any, j: Any, carry: Any) -> Any:
         a, m, l = carry
@@ -103,16 +122,35 @@ def _forward(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: A
     start = jnp.zeros((*rows, v.shape[-1])), jnp.full(rows, -jnp.inf), jnp.zeros(rows)
     a, m, l = _over_pairs(tiling, schedule, step, start)
     out = a / jnp.where(l > 0, l, 1.0)[..., None]
-    return out, (q, k, v, fields, layer, schedule, out, jnp.where(l > 0, m + jnp.log(jnp.where(l > 0, l, 1.0)), NOTHING_SEEN))
+    return out, jnp.where(l > 0, m + jnp.log(jnp.where(l > 0, l, 1.0)), NOTHING_SEEN)
 
 
 def _backward(tiling: Tiling, kept: Any, d_out: Array) -> tuple[Any, ...]:
-    """Eqs. (3, 4); one visit of a pair adds to the gradients of its queries, its keys and its float fields."""
-    q, k, v, fields, layer, schedule, out, big_l = kept
+    q, k, v, fields, *_ = kept
+    dq, dk, dv, d_fields = backward(tiling, *kept, d_out)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), complete(d_fields, fields), None, None
+
+
+def learned(tiling: Tiling, fields: Any) -> Any:
+    """The fields that a gradient goes to: the float ones of a soft visibility."""
+    soft = not tiling.visibility.hard
+    return tuple({name: x for name, x in side.items() if soft and jnp.issubdtype(x.dtype, jnp.floating)} for side in fields)
+
+
+def complete(d_fields: Any, fields: Any) -> Any:
+    """Gradients of the float fields with None for the others, as a custom gradient wants them."""
+    return tuple({name: got.get(name) for name in side} for side, got in zip(fields, d_fields, strict=True))
+
+
+def backward(
+    tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any, out: Array, big_l: Array, d_out: Array
+) -> tuple[Array, Array, Array, Any]:
+    """Eqs. (3, 4) in f32; one visit of a pair adds to the gradients of its queries, its keys and its float fields.
+
+    `out` and `big_l` may be those of more keys than are given here: what comes back is then these keys' part.
+    """
     delta, d_out = (d_out * out).sum(-1), d_out.astype(v.dtype)
-    learned = tuple(
-        {} if tiling.visibility.hard else {n: x for n, x in side.items() if jnp.issubdtype(x.dtype, jnp.floating)} for side in fields
-    )
+    differing = learned(tiling, fields)
 
     def step(i: Any, j: Any, carry: Any) -> Any:
         dq, dk, dv, d_fields = carry
@@ -121,7 +159,7 @@ def _backward(tiling: Tiling, kept: Any, d_out: Array) -> tuple[Any, ...]:
         def weigh(some: Any) -> Any:
             return _weights(tiling, tuple(side | extra for side, extra in zip(sides, some, strict=True)), layer, j, q.shape[2:4])
 
-        differ = _tile_of(tiling, learned, i, j)
+        differ = _tile_of(tiling, differing, i, j)
         (seen, w), pull = (weigh(differ), None) if not any(differ) else _vjp_of_weight(weigh, differ)
         s = _scores(tiling, q, k, fields, i, j)
         e = jnp.exp(jnp.where(seen, s - big_l[i][..., None], -jnp.inf))
@@ -137,13 +175,11 @@ def _backward(tiling: Tiling, kept: Any, d_out: Array) -> tuple[Any, ...]:
         dv = _put(dv, j, dv[j] + jnp.einsum("bgrqk,bgrqe->bgke", p.astype(v.dtype), d_out[i], **add))
         return dq, dk, dv, d_fields
 
-    start = (*(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)), jax.tree.map(jnp.zeros_like, learned))
-    dq, dk, dv, d_fields = _over_pairs(tiling, schedule, step, start)
-    d_fields = tuple({name: got.get(name) for name in side} for side, got in zip(fields, d_fields, strict=True))
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_fields, None, None
+    start = (*(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)), jax.tree.map(jnp.zeros_like, differing))
+    return _over_pairs(tiling, schedule, step, start)
 
 
-_attend.defvjp(_forward, _backward)
+_attend.defvjp(_keeping, _backward)
 
 
 def _over_pairs(tiling: Tiling, schedule: Any, step: Callable[[Any, Any, Any], Any], start: Any) -> Any:
@@ -190,7 +226,7 @@ def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return x.sum([axis for axis, n in enumerate(shape) if n == 1 and x.shape[axis] > 1], keepdims=True)
 
 
-def _thin(tiling: Tiling, pairs: Array, fields: Any, layer: Any) -> tuple[Array, Array]:
+def thin(tiling: Tiling, pairs: Array, fields: Any, layer: Any) -> tuple[Array, Array]:
     """The pairs that are not wholly hidden, first and in order, and how many they are."""
 
     def visible(pair: Array) -> Array:
@@ -206,10 +242,10 @@ def _known(visibility: Visibility, q_fields: Fields, k_fields: Fields) -> bool:
     return not any(isinstance(fields.get(name), Tracer) for names, fields in reads for name in names)
 
 
-def _wanted(tiling: Tiling, fields: Fields, side: int, block: int) -> FieldArrays:
-    """The fields that a tile is going to read, filled up to whole tiles."""
+def wanted(tiling: Tiling, fields: Fields, side: int) -> FieldArrays:
+    """The fields that a tile is going to read."""
     names = tiling.visibility.reads[side] | {"index"} | (set() if tiling.bias is None else {"position"})
-    return {name: _fill(jnp.asarray(fields[name]), block, time_axis(fields[name])) for name in sorted(names & fields.keys())}
+    return {name: jnp.asarray(fields[name]) for name in sorted(names & fields.keys())}
 
 
 def _tile_of(tiling: Tiling, fields: tuple[Mapping[str, Array], ...], i: Any, j: Any) -> tuple[FieldArrays, FieldArrays]:

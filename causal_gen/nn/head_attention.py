@@ -112,5 +112,8 @@ def join(cached: Kv | None, new: Kv, at: Any = None) -> dict[str, Array]:
 
 
 def backend_of(config: TransformerConfig, t: int, cached: Kv | None) -> str:
-    """The config's backend, but dense for a few tokens over a cache, where the square is thin and tiles would be mostly padding."""
-    return "dense" if cached is not None and t <= config.block and config.backend == "blocked" else config.backend
+    """The config's backend; over a cache, which is never split by position, blocked for ring, and for a few tokens dense in place of
+    either: the square is thin there, and tiles would be mostly padding."""
+    if cached is None or config.backend not in ("blocked", "ring"):
+        return config.backend
+    return "dense" if t <= config.block else "blocked"

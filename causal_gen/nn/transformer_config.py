@@ -30,8 +30,9 @@ class TransformerConfig:
     gates: for so many places a slot's own state says by a logit whether the slot may see them, the field "gate" of `learned` (0: none).
     position: how attention hears of places (nn/positions.py); `length` bounds learned ones, `frame_weight` is that of rope_dual.
     tie: the readout is the embedding, where the model has both.  initial: standard deviation of fresh embeddings, of tokens and places.
-    backend, block: of attention (nn/attention.py).  scan: one compiled block for all layers, so that compile time does not grow with depth;
-    without it they are written out, which is faster on a CPU.  remat: recompute each block in the backward pass.
+    backend, block: of attention (nn/attention.py); "ring" where texts are so long that mesh.sequence splits them.  scan: one compiled block
+    for all layers, so that compile time does not grow with depth; without it they are written out, which is faster on a CPU.
+    remat: recompute each block in the backward pass.
     """
 
     width: int = at_least(256, 1)
@@ -56,7 +57,7 @@ class TransformerConfig:
     frame_weight: float = 1.0
     tie: bool = True
     initial: float = at_least(0.02, 0.0)
-    backend: str = choice("blocked", "dense", "jax")
+    backend: str = choice("blocked", "dense", "ring", "jax")
     block: int = at_least(64, 1)
     scan: bool = False
     remat: bool = False

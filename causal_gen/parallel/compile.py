@@ -2,6 +2,7 @@
 
 mode "jit" shards state and batch by NamedSharding and lets XLA place the collectives. mode "pmap" runs the same function replicated, one
 slice of the batch a device; the step then reduces over the named axis itself, which is why a loss that mixes examples is refused there.
+While it is traced the mesh is JAX's current one, for layers that ask (nn/ring_attention.py).
 """
 
 from __future__ import annotations
@@ -21,11 +22,23 @@ from causal_gen.types import ConfigError, PyTree
 Step = Callable[..., tuple[Any, dict[str, Any]]]
 
 
-def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "jit", batch_coupled: bool = False) -> Any:
-    """A jitted step with `.lower(state, batch)`; it consumes the state that it is given. Raises ConfigError for an unknown mode."""
+def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with `mesh` as the current one while it is traced."""
+
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return traced
+
+
+def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "jit", batch_coupled: str | bool = False) -> Any:
+    """A jitted step with `.lower(state, batch)`; it consumes the state that it is given. `batch_coupled` names the model whose loss mixes
+    examples, if it does. Raises ConfigError for an unknown mode, and for such a loss under pmap."""
     if mode == "jit":
         return jax.jit(
-            step,
+            on_mesh(mesh, step),
             in_shardings=(state_shardings, batch_sharding(mesh)),
             out_shardings=(state_shardings, replicated(mesh)),
             donate_argnums=(0,),
@@ -33,8 +46,10 @@ def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "j
     if mode != "pmap":
         raise ConfigError(f"mesh.mode={mode!r}: use jit or pmap")
     if batch_coupled:
+        name = "this model" if batch_coupled is True else batch_coupled
         raise ConfigError(
-            "mesh.mode=pmap computes the loss on each device's slice, but this model's loss mixes examples: use mesh.mode=jit"
+            f"mesh.mode=pmap computes the loss on each device's slice, but the loss of {name} mixes examples (batch_coupled): use "
+            "mesh.mode=jit"
         )
     return _replicated_step(step, mesh, state_shardings)
 
