@@ -144,12 +144,13 @@ class Engine:
         """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table."""
         start = time.perf_counter()
         placed = jax.tree.map(lambda x: x.sharding, self.abstract)
-        jitted = compiling.compile_step(steps.make_step(self.model, self.train), self.mesh, placed, self.mode, self.model.batch_coupled)
+        coupled = type(self.model).__name__ if self.model.batch_coupled else False
+        jitted = compiling.compile_step(steps.make_step(self.model, self.train), self.mesh, placed, self.mode, coupled)
         traced = jitted.trace(state, self.batch(int(state.step)))
         self.step, self.flops = traced.lower().compile(), meter.count_flops(traced.jaxpr.jaxpr)
         self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         self.score = jax.jit(
-            steps.make_heldout(self.model, self.train),
+            compiling.on_mesh(self.mesh, steps.make_heldout(self.model, self.train)),
             in_shardings=(placed.params, batch_sharding(self.mesh), replicated(self.mesh)),
             out_shardings=replicated(self.mesh),
         )
@@ -187,7 +188,7 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     check_batch_size(devices, train.batch_size, train.accumulate)
     init = steps.make_init(model, train)
     shapes = jax.eval_shape(init)
-    placed = rules.shardings(shapes, devices)
+    placed = rules.shardings(shapes, devices, mesh.rules)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
     engine = Engine(model, data, train, devices, mesh.mode, abstract)
     if saved.latest() is not None:
