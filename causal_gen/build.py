@@ -352,13 +352,19 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
     """The model and its parameters (EMA where trained) from a workdir alone: the latest, those of `step`, or the "best".
 
     `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
-    touched, so that a run restores where its dataset is gone. Raises `WorkdirError` or `CheckpointError`.
+    touched, so that a run restores where its dataset is gone. Parameters come to lie on the config's mesh as in training, whatever mesh
+    they were saved from; a single device holds them all. Raises `WorkdirError`, `CheckpointError`, and `ConfigError` for a mesh that does
+    not fit the devices.
     """
+    from causal_gen.parallel import mesh, rules
     from causal_gen.train.checkpoint import load_params
     from causal_gen.train.state import Run
 
     experiment, folder = reopen(workdir, overrides), Path(workdir)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    config = mesh.MeshConfig() if jax.device_count() == 1 else experiment.mesh
+    placed = rules.shardings(abstract, mesh.make_mesh(config), config.rules)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
     params, found = load_params(folder, abstract, step)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
 
@@ -370,5 +376,8 @@ def section(config: Mapping[str, Any], name: str) -> Any:
 
 def evaluate(run: Run, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
     """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir."""
+    from causal_gen.parallel.mesh import current
+
     measure = _resolve(EVALUATION[run.config["model"]["name"]])
-    return measure(run, section(run.config, "evaluate"), seed, progress=progress)
+    with current(run.params):
+        return measure(run, section(run.config, "evaluate"), seed, progress=progress)

@@ -41,6 +41,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
 
     from causal_gen import build as border
+    from causal_gen.parallel import mesh
     from experiments import evidence, questions
 
     trained = border.restore(values.workdir, overrides)
@@ -55,7 +56,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         raise cli.UsageError(f"evidence {given.source}: entry {missing[0]!r} is missing; abduction needs {', '.join(trained.model.needs)}")
     if sequence:
         _check_lengths(question, given)
-    answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
+    with mesh.current(trained.params):
+        answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
     metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
     metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
     out = Path(values.out or Path(values.workdir) / "counterfactual")

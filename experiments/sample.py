@@ -39,6 +39,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     from causal_gen import build as border
     from causal_gen.evaluate import batched
+    from causal_gen.parallel import mesh
     from experiments import questions
 
     trained = border.restore(values.workdir, overrides)
@@ -52,12 +53,14 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         if values.prompt:
             question = questions.prompted(question, values.prompt, node, span, getattr(trained.data, "tokenizer", None))
         acts = [act for _, act in question.cells()]
-        drawn = batched.draws(trained.model, trained.params, key, values.num, acts, _context(trained, values.num))
+        with mesh.current(trained.params):
+            drawn = batched.draws(trained.model, trained.params, key, values.num, acts, _context(trained, values.num))
     else:
         noise = jax.device_get(trained.model.noise(key, values.num))
         ask = batched.Batched(trained.model, trained.params, min(values.num, 64))
         context = _context(trained, values.num)
-        drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
+        with mesh.current(trained.params):
+            drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
     _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
 
 

@@ -1,7 +1,8 @@
 """A model asked about many scenes: compiled once a function, in batches of one size, the last one padded.
 
-The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention. The noise of
-sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time.
+Batches are split over the current mesh where there is one. The results are host arrays over all scenes, so the noise of a scene is
+abducted once and used for every intervention. The noise of sequences, [b, t, v], is too large for that: `answers` and `draws` hold that
+of one batch at a time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import Intervention, canonical
 from causal_gen.types import Batch, Key, Noise, Params
@@ -50,8 +51,8 @@ class Batched:
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
-            parts = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[rows]), trees)  # noqa: B023  (used at once)
-            results.append(jax.device_get(ask(part, *parts)))
+            parts = spread(jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees))  # noqa: B023  (used at once)
+            results.append(fetch(ask(part, *parts)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
 
     def _evidence(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def answers(
     """The counterfactuals of `evidence` [b, ...] under each of `acts`, all from one abduction; None gives its reconstruction."""
 
     def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch]:
-        batch = {name: jnp.asarray(np.asarray(value)[rows]) for name, value in evidence.items()}
+        batch = spread({name: np.asarray(value)[rows] for name, value in evidence.items()})
         return asking.abduct(model, params, jax.random.fold_in(key, part), batch), batch
 
     return _replayed(model, params, len(next(iter(evidence.values()))), acts, noise)
@@ -101,8 +102,8 @@ def draws(
     """`num` fresh draws under each of `acts`, all from the same noise; `context` [num, ...] as the model reads it."""
 
     def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch | None]:
-        given = None if context is None else {name: jnp.asarray(np.asarray(value)[rows]) for name, value in context.items()}
-        return model.noise(jax.random.fold_in(key, part), len(rows), given), given
+        given = None if context is None else spread({name: np.asarray(value)[rows] for name, value in context.items()})
+        return spread(model.noise(jax.random.fold_in(key, part), len(rows), given)), given
 
     return _replayed(model, params, num, acts, noise)
 
@@ -120,5 +121,5 @@ def _replayed(
     for part in range(math.ceil(num / size)):
         rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last row repeats as padding
         found, context = noise(part, rows)
-        parts.append([jax.device_get(asking.predict(model, params, found, context, act)) for act in acts])
+        parts.append([fetch(asking.predict(model, params, found, context, act)) for act in acts])
     return [jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *cell) for cell in zip(*parts, strict=True)]

@@ -25,6 +25,7 @@ import numpy as np
 from causal_gen.evaluate import likelihood
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.evaluate.sequences import noise_law
+from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
 from causal_gen.types import Array, Int, Key, Params
@@ -56,8 +57,8 @@ def known(model: Any, params: Params, source: Any, batch_size: int) -> dict[str,
     width = min(batch_size, size)
     for start in range(0, size, width):
         rows = np.minimum(np.arange(start, start + width), size - 1)  # the last row repeats as padding
-        guess, log_p = _asked(model, params, jax.tree.map(jnp.asarray, dict(source.gather("test", rows))))
-        found.append(np.asarray(guess))
+        guess, log_p = fetch(_asked(model, params, spread(dict(source.gather("test", rows)))))
+        found.append(guess)
         nats.append(-np.asarray(log_p, np.float64))
     batch = source.gather("test", np.arange(size))
     labels, guess, losses = batch[model.labels], np.concatenate(found)[:size], np.concatenate(nats)[:size]
@@ -75,17 +76,17 @@ def known(model: Any, params: Params, source: Any, batch_size: int) -> dict[str,
 def axioms(run: Any, rows: Int[np.ndarray, "n"], key: Key, seed: int) -> dict[str, Any]:
     """(3) to (5) for the test rows `rows` under one intervention, and the law of their noise."""
     model, batch, rng = run.model, run.data.gather("test", rows), np.random.default_rng(seed)
-    labels, name = batch[model.labels], model.labels
+    labels, name, batch = batch[model.labels], model.labels, spread(dict(batch))
     place, value = int(rng.integers(labels.shape[-1])) if model.each else None, int(rng.integers(model.vocabulary))
     noise = asking.abduct(model, run.params, key, batch)
-    back = np.asarray(asking.predict(model, run.params, noise, batch)[name])
+    back = fetch(asking.predict(model, run.params, noise, batch)[name])
     act = do(**{name: value if place is None else {place: value}})
-    answer = np.asarray(asking.predict(model, run.params, noise, batch, act)[name])
+    answer = fetch(asking.predict(model, run.params, noise, batch, act)[name])
     own = np.ones(labels.shape, bool) if place is None else np.broadcast_to(np.arange(labels.shape[-1]) == place, labels.shape)
     return {
         "null": float((back == labels).mean()),
         "takes": float((answer[own] == value).mean()),
         "others": float((answer != labels)[~own].mean()) if (~own).any() else None,
         "do": f"{name}={value}" if place is None else f"{name}[{place}]={value}",
-        "noise": noise_law({"tokens": noise[name]}),
+        "noise": noise_law({"tokens": fetch(noise[name])}),
     }

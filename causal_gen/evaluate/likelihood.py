@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.types import ConfigError, Float, Int, Key, Params
 
 
@@ -45,8 +45,8 @@ def nats(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndar
     size, found = min(batch_size, len(indices)), []
     for part in range(math.ceil(len(indices) / size)):
         rows = indices[np.minimum(np.arange(part * size, (part + 1) * size), len(indices) - 1)]
-        batch = jax.tree.map(jnp.asarray, dict(source.gather("test", rows)))
-        found.append(np.asarray(_log_prob(model, params, jax.random.fold_in(key, part), batch), np.float64))
+        batch = spread(dict(source.gather("test", rows)))
+        found.append(np.asarray(fetch(_log_prob(model, params, jax.random.fold_in(key, part), batch)), np.float64))
     return -np.concatenate(found)[: len(indices)]
 
 

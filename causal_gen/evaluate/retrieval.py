@@ -18,6 +18,7 @@ import numpy as np
 
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.losses import contrastive
+from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.types import Array, Float, Params
 
 
@@ -27,11 +28,11 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     del seed
     source, size = run.data, run.data.size("test")
     batches = [
-        jax.tree.map(jnp.asarray, dict(source.gather("test", np.arange(start, min(start + settings.batch_size, size)))))
+        spread(dict(source.gather("test", np.arange(start, min(start + settings.batch_size, size)))))
         for start in range(0, size, settings.batch_size)
     ]
-    found = [_embedded(run.model, run.params, batch) for batch in batches]
-    one, other = (np.concatenate([np.asarray(pair[side]) for pair in found]) for side in range(2))
+    found = [fetch(_embedded(run.model, run.params, batch)) for batch in batches]
+    one, other = (np.concatenate([pair[side] for pair in found]) for side in range(2))
     cosines = np.asarray(contrastive.cosines(jnp.asarray(one), jnp.asarray(other)))
     out: dict[str, Any] = {"step": int(run.step), "rows": size, **recall(cosines)}
     hard = contrastive.mined(jnp.asarray(cosines), run.model.config.hard)

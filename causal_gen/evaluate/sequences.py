@@ -25,6 +25,7 @@ import numpy as np
 
 from causal_gen.evaluate import eviction, likelihood, probes, recall, speculation, termination, texts
 from causal_gen.evaluate.base import EvaluateConfig, recorded
+from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
 from causal_gen.types import Bool, Int, Key
@@ -86,7 +87,7 @@ def accuracy(model: Any, params: Any, source: Any, indices: Int[np.ndarray, "n"]
     """Share of the scored tokens that are the likeliest one given those before them."""
     hits = total = 0.0
     for start in range(0, len(indices), batch_size):
-        batch = jax.tree.map(jnp.asarray, dict(source.gather("test", indices[start : start + batch_size])))
+        batch = spread(dict(source.gather("test", indices[start : start + batch_size])))
         right, count = _hits(model, params, batch)
         hits, total = hits + float(right), total + float(count)
     return hits / total if total else math.nan
@@ -94,18 +95,18 @@ def accuracy(model: Any, params: Any, source: Any, indices: Int[np.ndarray, "n"]
 
 def ask(run: Any, indices: Int[np.ndarray, "n"], key: Key, rng: np.random.Generator) -> dict[str, Any]:
     """(1) to (4) for the test rows at `indices` under one intervention, with their noise."""
-    batch = run.data.gather("test", indices)
-    tokens = batch["tokens"]
+    held = run.data.gather("test", indices)
+    tokens, batch = held["tokens"], spread(dict(held))
     place = int(rng.integers(tokens.shape[1] // 4, max(3 * tokens.shape[1] // 4, 1)))
     value = int(tokens[rng.integers(len(tokens)), place])
     noise = asking.abduct(run.model, run.params, key, batch)
-    back = np.asarray(asking.predict(run.model, run.params, noise, batch)["tokens"])
-    answer = np.asarray(asking.predict(run.model, run.params, noise, batch, do(tokens={place: value}))["tokens"])
+    back = fetch(asking.predict(run.model, run.params, noise, batch)["tokens"])
+    answer = fetch(asking.predict(run.model, run.params, noise, batch, do(tokens={place: value}))["tokens"])
     # a row that has the value already would show nothing
     row = int(np.argmax(tokens[:, place] != value))
     example = {"row": int(indices[row]), "place": place, "factual": tokens[row], "counterfactual": answer[row]}
     shares = {"null": float((back == tokens).mean()), **effects(tokens, answer, {place: value})}
-    return {**shares, "rows": indices, "noise": noise, "do": f"tokens[{place}]={value}", "example": example}
+    return {**shares, "rows": indices, "noise": fetch(noise), "do": f"tokens[{place}]={value}", "example": example}
 
 
 def effects(

@@ -26,6 +26,7 @@ import numpy as np
 
 from causal_gen.evaluate import likelihood
 from causal_gen.evaluate.base import EvaluateConfig, recorded
+from causal_gen.parallel.mesh import spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import do
 from causal_gen.types import Batch, Key, Params
@@ -41,7 +42,7 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     out: dict[str, Any] = {"step": int(run.step), "scenes": len(indices), "seed": seed}
     out["heldout"] = heldout(run, key, settings.batch_size)
     progress(f"evaluate: {out['heldout']['nll']['value']:.4f} nats a row over {size:,} held-out rows")
-    rows = jax.tree.map(jnp.asarray, dict(run.data.gather("test", indices)))
+    rows = spread(dict(run.data.gather("test", indices)))
     out["rmse"] = errors(run.model, run.params, rows)
     out |= dependence(run.model, run.params, rows)
     noise = asking.abduct(run.model, run.params, key, rows)
