@@ -245,7 +245,7 @@ def _token_scores(trained: Any, answers: dict[str, Any], question: Any, given: A
     return jsonable(scores)
 
 
-COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True)
+COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True, spread=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -29,12 +29,30 @@ CONFIG = "--config={toy}"
         ("sampling.encode=invrt", "did you mean 'invert'?"),
         ("sampling.steps=99", "sampling.steps must lie in 1..50"),
         ("mesh.data=3", "do not multiply to the 8 devices"),
+        ("mesh.slices=3", "do not multiply to the 8 devices"),
+        ("mesh.tensro=2", "mesh.tensro: unknown key; did you mean 'tensor'?"),
+        ('mesh.rules=[["(",[]]]', "mesh: rules: '(' is no regular expression"),
+        ('mesh.rules=[["unte/",[null]]]', "rule 'unte/' of mesh.rules matches no parameter"),
+        ("train.batch_size=12", "train.batch_size=12 does not split into 8 devices (mesh.data x mesh.fsdp)"),
     ],
 )
 def test_a_config_that_does_not_build(refused, toy, tmp_path, override, said):
     workdir = tmp_path / "run"
     assert said in refused("train", f"--config={toy}", f"--workdir={workdir}", f"--config.{override}")
     assert not (workdir / "config.json").exists(), "nothing is left behind that would count as a run"
+
+
+def test_a_length_that_a_ring_does_not_divide(refused, tmp_path):
+    ring = ["--config.model.transformer.backend=ring", "--config.mesh.data=1", "--config.mesh.sequence=8", "--config.data.length=20"]
+    said = refused("train", "--config=configs/causal_transformer/text.py:tiny", f"--workdir={tmp_path / 'run'}", *ring)
+    assert "20 queries do not divide over mesh.sequence=8" in said
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_mesh_that_does_not_fit_a_trained_run(refused, trained):
+    for command, *extra in (("sample",), ("counterfactual", "--do=angle=1"), ("evaluate",)):
+        said = refused(command, f"--workdir={trained}", "--config.mesh.data=3", *extra)
+        assert "mesh.data=3" in said and "8 devices" in said
 
 
 def test_all_problems_of_a_config_are_named_in_one_line(refused, toy, tmp_path):

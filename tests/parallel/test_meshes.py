@@ -16,8 +16,10 @@ from causal_gen.parallel.compile import compile_step
 from causal_gen.parallel.mesh import MeshConfig, make_mesh, put_batch
 from causal_gen.train import loop
 from causal_gen.train.checkpoint import Checkpoints
+from causal_gen.train.state import TrainConfig
 from causal_gen.train.step import make_init, make_step
 from causal_gen.types import ConfigError
+from tests.train.toy import ToyModel, ToySource
 
 TEXT, SCENES = "configs/causal_transformer/text.py:tiny", "configs/diffusion_ae/pendulum.py:tiny"
 MESHES = {
@@ -114,8 +116,7 @@ def test_pmap_mode_trains_a_transformer_as_jit_does():
 
 def test_pmap_mode_refuses_a_model_whose_loss_mixes_examples_by_its_name(tmp_path):
     """By the engine, before anything is compiled."""
-    experiment = built(SCENES, model__encoder__norm="batch")
     with Checkpoints(tmp_path) as saved:
-        engine, state, _ = loop.prepare(experiment.model, experiment.data, experiment.train, MeshConfig(mode="pmap"), saved)
-        with pytest.raises(ConfigError, match="DiffusionAE mixes examples.*mesh.mode=jit"):
+        engine, state, _ = loop.prepare(ToyModel(batch_coupled=True), ToySource(), TrainConfig(), MeshConfig(mode="pmap"), saved)
+        with pytest.raises(ConfigError, match="ToyModel mixes examples.*mesh.mode=jit"):
             engine.compile(state)
