@@ -359,7 +359,7 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
 
     experiment, folder = reopen(workdir, overrides), Path(workdir)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    params, found = load_params(folder, abstract, step)
+    params, found = load_params(folder, abstract, step, experiment.checkpoint)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
 
 

@@ -72,7 +72,7 @@ def _stored(folder: str, what: str) -> tuple[dict[str, Array], int]:
         raise WorkdirError(f"{what}: {folder or 'nothing'} is no workdir of a trained run; write workdir, or workdir:subtree")
     try:
         with Checkpoints(Path(folder) / "checkpoints", read_only=True) as saved:
-            tree, step = saved.stored()
+            tree, step, _ = saved.stored()
     except CheckpointError as error:
         raise CheckpointError(f"{what}: {error}") from error
     return {leaf_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}, step
