@@ -196,8 +196,8 @@ class Checkpoints:
         found, read, _ = self._load(step, lambda _, leaves: {_sampled(leaves): abstract})
         return read[next(name for name in ARRAYS if name in read)], found, read["meta"]
 
-    def stored(self, step: int | str | None = None) -> tuple[Params, int, dict[str, Any]]:
-        """The parameters to sample from as they lie on disk, whatever model they are of: nested dicts of arrays on the first device."""
+    def stored(self, step: int | str | None = None) -> tuple[str, Params, int, dict[str, Any]]:
+        """What is sampled from as it lies on disk, of whatever model: (item, nested dicts of arrays on the first device, step, meta)."""
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
         def wanted(step: int, leaves: Mapping[str, str]) -> dict[str, PyTree]:
@@ -206,7 +206,8 @@ class Checkpoints:
             return {item: shapes}
 
         found, read, _ = self._load(step, wanted)
-        return read[next(name for name in ARRAYS if name in read)], found, read["meta"]
+        item = next(name for name in ARRAYS if name in read)
+        return item, read[item], found, read["meta"]
 
     def _load(self, step: int | str | None, wanted: Wanted, whole: bool = False) -> tuple[int, dict[str, Any], list[int]]:
         """(step, items read, steps skipped): of `step`, or of the newest step that is not damaged."""

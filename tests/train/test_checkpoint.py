@@ -45,11 +45,11 @@ def made(model=TOY, mesh=None, train=TRAIN):
     return state, jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
 
 
-def saved_at(folder, *losses, state=None, config=None):
+def saved_at(folder, *losses, state=None, config=None, meta=None):
     state = made()[0] if state is None else state
     with Checkpoints(folder, config) as checkpoints:
         for step, loss in enumerate(losses):
-            checkpoints.save(step, state, {"config": {"step": step}}, loss)
+            checkpoints.save(step, state, meta or {"config": {"step": step}}, loss)
         checkpoints.wait()
 
 
