@@ -7,6 +7,7 @@ REQUIRES = [
     "flax>=0.12",  # Linen layers, in nn/ and models/ only
     "optax>=0.2.8",  # optimisers and schedules
     "orbax-checkpoint>=0.12.8",  # checkpoints, behind train/checkpoint.py alone
+    "safetensors>=0.6",  # trained parameters as one file that other frameworks read: arrays, never code; train/export.py alone
     "numpy>=2.0",  # host arrays
     "scipy>=1.14",  # statistics of evaluations, image morphology
     "scikit-learn>=1.6",  # DCI's regressors

@@ -365,7 +365,7 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
     config = mesh.MeshConfig() if jax.device_count() == 1 else experiment.mesh
     placed = rules.shardings(abstract, mesh.make_mesh(config), config.rules)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
-    params, found = load_params(folder, abstract, step)
+    params, found = load_params(folder, abstract, step, experiment.checkpoint)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
 
 

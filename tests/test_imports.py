@@ -34,6 +34,7 @@ HOMES = {  # package -> where it may be imported
     "ml_collections": ("configs/", "causal_gen/build.py", "experiments/"),
     "absl": ("experiments/",),
     "orbax": ("causal_gen/train/checkpoint.py",),
+    "safetensors": ("causal_gen/train/export.py",),
     "tensorflow_datasets": ("causal_gen/data/",),
     "tokenizers": ("causal_gen/data/tokenizer.py",),
     "optuna": ("launch/",),

@@ -1,21 +1,20 @@
 """Checkpoints: the only place that knows Orbax.
 
 A checkpoint is one atomic folder with the items `params`, `ema` (if kept), `rest` (optimiser and step), `meta` (JSON: the config
-with its normalisation, the graph, seconds trained) and `hashes` (JSON: one number a leaf). Orbax restores a flipped bit without a word,
-casts dtypes in silence, and prints thousands of lines for a shape that differs; so shapes and dtypes are compared before anything is
-read, and hashes after.
+with its normalisation, the graph, seconds trained) and `hashes` (JSON: the format, and one number a leaf). When it is finished it is read
+back, and if it is what the devices held, the manifest of its files is added. Orbax restores a flipped bit without a word, casts dtypes in
+silence, and prints thousands of lines for a shape that differs; so files, format, shapes and dtypes are compared before arrays are
+read, and hashes after. What is damaged or unfinished is skipped, aloud, for the next older one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
-import math
 import sys
+import tempfile
+import threading
 import time
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,139 +23,66 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # the paths that Orbax speaks, and installs
+from jax.experimental import multihost_utils
 
 from causal_gen.parallel.rules import leaf_path
+from causal_gen.train import checkpoint_manifest as manifest
+from causal_gen.train import checkpoint_match as match
+from causal_gen.train import checkpoint_noise as noise
+from causal_gen.train import checkpoint_retention as retention
+from causal_gen.train.checkpoint_hash import hash_host, hashes
+from causal_gen.train.checkpoint_retention import CheckpointConfig
 from causal_gen.train.state import State
-from causal_gen.types import Array, CheckpointError, Params, PyTree
+from causal_gen.types import CheckpointError, Params, PyTree
 
 ARRAYS = ("params", "ema", "rest")
 TEXTS = ("meta", "hashes")
+FORMAT = 2  # of the item hashes; 1, which had no number, was {path of a leaf: hash}
+UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a folder that is being written
+Wanted = Callable[[int, Mapping[str, str]], dict[str, PyTree]]  # (step, {path: hash}) -> {item: abstract tree}
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    """Save every `every` steps; keep the newest `keep_latest` and the `keep_best` with the lowest held-out loss."""
-
-    every: int = dataclasses.field(default=1000, metadata={"min": 1})
-    keep_latest: int = dataclasses.field(default=2, metadata={"min": 1})
-    keep_best: int = dataclasses.field(default=1, metadata={"min": 0})
-
-
-def hash_leaf(x: Array) -> Array:
-    """u32 [2]: position-dependent sums of the bits of x, the same for every sharding (integer sums do not round).
-
-    Every entry is mixed with its index by a bijection of 32 bits, so a change of one entry always changes the first sum. A check
-    for accidents, not attackers.
-    """
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * min(x.dtype.itemsize, 4)}"))  # 64-bit entries gain an axis of two words
-    words = bits.astype(jnp.uint32).reshape(-1)
-    index = jax.lax.iota(jnp.uint32, words.size)
-
-    def mix(h: Array) -> Array:  # the finaliser of MurmurHash3 (public domain, A. Appleby): a bijection
-        h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-        h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-        return h ^ (h >> 16)
-
-    first = jnp.sum(mix(words ^ mix(index)), dtype=jnp.uint32)
-    second = jnp.sum(mix(words + mix(index ^ jnp.uint32(0x9E3779B9))), dtype=jnp.uint32)
-    return jnp.stack([first, second])
-
-
-_hash_leaves = jax.jit(lambda leaves: [hash_leaf(x) for x in leaves])
-
-
-def hashes(tree: PyTree) -> dict[str, str]:
-    """{path of a leaf: 16 hex digits}."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    values = jax.device_get(_hash_leaves([leaf for _, leaf in leaves]))
-    return {leaf_path(path): f"{int(a):08x}{int(b):08x}" for (path, _), (a, b) in zip(leaves, values, strict=True)}
-
-
-def _items(state: State) -> dict[str, PyTree]:
-    items = {"params": state.params, "ema": state.ema, "rest": {"opt": state.opt, "step": state.step}}
-    return {name: tree for name, tree in items.items() if tree is not None}
-
-
-def _line(error: BaseException) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    text = text.split(" See full TensorStore details")[0].split(" [tensorstore_spec=")[0]
-    return text if len(text) <= 240 else f"{text[:120]} ... {text[-110:]}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """While open, Orbax's threads do not log the failures that are raised here in one line (hundreds of lines of traceback a write)."""
-    _filter_hooks()
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _filter_hooks() -> None:
-    """Drop, for the rest of the process, two complaints that follow a failed read or write at any later time and mean nothing more:
-
-    TensorStore calling back into an event loop that Orbax has closed, and the reads that Orbax leaves unawaited. All else passes.
-    """
-    hook, forgotten = sys.excepthook, sys.unraisablehook
-    if getattr(hook, "filters_orbax", False):
-        return
-
-    def late(error: BaseException | None) -> bool:
-        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-
-    def excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if not late(error):
-            hook(kind, error, trace)
-
-    def unraisablehook(about: Any) -> None:
-        unawaited = isinstance(about.object, types.CoroutineType) and "orbax" in about.object.cr_code.co_filename
-        # a callback's error reaches either hook, by the thread it comes on
-        if not (unawaited or late(about.exc_value)):
-            forgotten(about)
-
-    excepthook.filters_orbax = True
-    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
+class DamagedError(CheckpointError):
+    """A checkpoint that is not what was saved. The message is the reason alone."""
 
 
 class Checkpoints:
     """The checkpoints of one workdir, in `folder`. Raises CheckpointError, one line, for whatever cannot be written or read."""
 
     def __init__(self, folder: str | Path, config: CheckpointConfig | None = None, *, read_only: bool = False):
-        config = config or CheckpointConfig()
-        self.folder = Path(folder).absolute()
+        self.folder, self._config, self._read_only = Path(folder).absolute(), config or CheckpointConfig(), read_only
         self._writing: int | None = None
+        self._sealing: threading.Thread | None = None
+        self._unsealed: Exception | None = None
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"no checkpoints in {self.folder}: train first, or give another workdir")
-        policies = ocp.checkpoint_managers
-        keep = [
-            policies.LatestN(config.keep_latest),
-            policies.BestN(n=config.keep_best, get_metric_fn=_loss_of, reverse=True, keep_checkpoints_without_metrics=False),
-        ]
-        # best_fn AND a policy: with max_to_keep Orbax deletes the newest, and without best_fn it stores no metrics to find the best by
+        for path in sorted(self.folder.glob(f"*{UNFINISHED}*")):
+            _say(f"checkpoint {path.name.partition('.')[0]} does not count: it is unfinished, by a kill or because a run still writes it")
         self._scope = contextlib.ExitStack()
-        self._scope.enter_context(_quiet())
-        options = ocp.CheckpointManagerOptions(
-            create=not read_only,
-            read_only=read_only,
-            save_interval_steps=0 if read_only else 1,
-            cleanup_tmp_directories=not read_only,
-            best_fn=_loss_of,
-            best_mode="min",
-            preservation_policy=policies.AnyPreservationPolicy(keep[: 1 + (config.keep_best > 0)]),
-        )
+        self._scope.enter_context(noise.quiet())
         try:
-            # named handlers, since a manager that has not saved yet cannot otherwise describe what lies on disk
-            handlers = {**{name: ocp.PyTreeCheckpointHandler() for name in ARRAYS}, **{name: ocp.JsonCheckpointHandler() for name in TEXTS}}
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+            self._manager = self._open()
+            if not read_only and jax.process_index() == 0:
+                with tempfile.TemporaryFile(dir=self.folder):  # a folder that takes no file is better told of now than at the first save
+                    pass
         except OSError as error:
             self._scope.close()
-            raise CheckpointError(f"cannot write {self.folder} ({_line(error)}): give a --workdir that can be written") from error
+            raise CheckpointError(f"cannot write {self.folder} ({noise.line(error)}): give a --workdir that can be written") from error
+
+    def _open(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            create=not self._read_only,
+            read_only=self._read_only,
+            save_interval_steps=0 if self._read_only else 1,
+            cleanup_tmp_directories=not self._read_only,
+            best_fn=retention.loss_of,  # or no metrics are stored
+            best_mode="min",
+            preservation_policy=retention.Policy(self.folder, self._config),
+            lightweight_initialize=True,  # or one unreadable file of metrics in an old checkpoint would keep all from being opened
+        )
+        # named handlers, since a manager that has not saved yet cannot otherwise describe what lies on disk
+        handlers = {**{name: ocp.PyTreeCheckpointHandler() for name in ARRAYS}, **{name: ocp.JsonCheckpointHandler() for name in TEXTS}}
+        return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
@@ -166,40 +92,76 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the lowest held-out loss; the latest where none was measured."""
-        scored = {step: _loss_of(self._manager.metrics(step)) for step in self.steps()}
-        scored = {step: loss for step, loss in scored.items() if math.isfinite(loss)}
-        return min(scored, key=lambda step: scored[step]) if scored else self.latest()
+        return next(iter(retention.best(retention.stored_losses(self.folder, self.steps()), 1)), self.latest())
+
+    # -- writing
 
     def save(self, step: int, state: State, meta: Mapping[str, Any], loss: float | None = None) -> bool:
         """Write in the background; the state may be donated at once. `loss` is the held-out loss. False if `step` is there already."""
         if step in self.steps():
             return False
         items = _items(state)
+        leaves = hashes(items)
         saved = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
-        args = ocp.args.Composite(**saved, meta=ocp.args.JsonSave(dict(meta)), hashes=ocp.args.JsonSave(hashes(items)))
+        texts = {"meta": ocp.args.JsonSave(dict(meta)), "hashes": ocp.args.JsonSave({"format": FORMAT, "leaves": leaves})}
         self.wait()  # so that an error of the save before is told of that one
         self._writing = step
+        if not self.folder.is_dir():
+            raise CheckpointError(
+                f"cannot write checkpoint {step}: {self.folder} was removed while the run went on; put it back and run again"
+            )
         try:
-            return bool(self._manager.save(step, args=args, metrics=None if loss is None else {"loss": float(loss)}))
+            metrics = None if loss is None else {"loss": float(loss)}
+            begun = bool(self._manager.save(step, args=ocp.args.Composite(**saved, **texts), metrics=metrics))
         except Exception as error:
             raise self._unwritten(error) from error
+        if begun and jax.process_index() == 0:
+            self._sealing = threading.Thread(target=self._seal, args=(step, leaves), name=f"seal-{step}")
+            self._sealing.start()
+        return begun
 
-    def wait(self) -> None:
-        """Until everything is on disk."""
+    def _seal(self, step: int, leaves: Mapping[str, str]) -> None:
+        """Read a finished checkpoint back, without the devices, and if it is what they held, write its manifest."""
         try:
             self._manager.wait_until_finished()
+        except Exception:  # wait() tells of it: Orbax raises once in every thread that asks
+            return
+        try:
+            folder = self.folder / str(step)
+            for item in sorted({path.partition("/")[0] for path in leaves}):
+                for path, leaf in jax.tree_util.tree_leaves_with_path(_read_back(folder / item)):
+                    name = f"{item}/{leaf_path(path)}"
+                    if hash_host(leaf) != leaves.get(name):
+                        _say(f"checkpoint {step} did not come back from disk as it was saved ({name}): a restart will skip it")
+                        return
+            manifest.write(folder)
+        except Exception as error:
+            self._unsealed = error
+
+    def wait(self) -> None:
+        """Until everything is on disk, the manifest as well."""
+        try:
+            self._manager.wait_until_finished()
+            if self._sealing is not None:
+                self._sealing.join()
+            error, self._unsealed = self._unsealed, None
+            if error is not None:
+                raise error
         except Exception as error:
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"cannot write checkpoint {self._writing} to {self.folder} ({_line(error)}): free space or rights there and run again; "
+            f"cannot write checkpoint {self._writing} to {self.folder} ({noise.line(error)}): free space or rights there and run again; "
             "earlier checkpoints are untouched"
         )
 
     def close(self) -> None:
         with self._scope:
-            self._manager.close()
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -209,118 +171,209 @@ class Checkpoints:
             self.close()
         except Exception as error:  # a write in the background that failed must not hide the error that ended the run
             if kind is None:
-                raise self._unwritten(error) from error
+                raise error if isinstance(error, CheckpointError) else self._unwritten(error) from error
+
+    # -- reading
 
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON that travels with a checkpoint."""
         return self._read(step, {"meta": ocp.args.JsonRestore()})["meta"]
 
     def restore(self, abstract: State, step: int | None = None) -> tuple[State, dict[str, Any]]:
-        """The state (default: of the latest step) with the shardings of `abstract`, a State of ShapeDtypeStructs, and its meta."""
-        step = self._existing(step)
-        read = self._verified(step, _items(abstract))
+        """The state (default: of the newest step that is whole) and its meta; `abstract` is a State of ShapeDtypeStructs with shardings.
+
+        Damaged steps that were skipped for it are set aside as `damaged-STEP`, so that the run can save those steps again.
+        """
+        found, read, skipped = self._load(step, lambda _, leaves: _items(abstract), whole=True)
+        if not self._read_only and skipped:
+            self._set_aside(skipped)
         rest = read["rest"]
-        state = State(params=read["params"], ema=read.get("ema"), opt=rest["opt"], step=rest["step"])
-        return state, read["meta"]
+        pace = None if abstract.pace is None else jnp.zeros((), abstract.pace.dtype, device=abstract.pace.sharding)  # the clock's to write
+        return State(params=read["params"], ema=read.get("ema"), opt=rest["opt"], step=rest["step"], pace=pace), read["meta"]
 
     def restore_params(self, abstract: Params, step: int | str | None = None) -> tuple[Params, int, dict[str, Any]]:
         """Parameters to sample from: the averaged ones where they were kept. Reads nothing else of the state."""
-        step = self._existing(step)
-        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "params"
-        read = self._verified(step, {item: abstract})
-        return read[item], step, read["meta"]
+        found, read, _ = self._load(step, lambda _, leaves: {_sampled(leaves): abstract})
+        return read[next(name for name in ARRAYS if name in read)], found, read["meta"]
 
-    def stored(self) -> tuple[Params, int]:
-        """The parameters of the latest step as they lie on disk, whatever model they are of: nested dicts of arrays on the first device."""
-        step = self._existing(None)
-        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "params"
-        try:
-            found: Any = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.folder / str(step) / item))
-        except Exception as error:
-            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
+    def stored(self, step: int | str | None = None) -> tuple[str, Params, int, dict[str, Any]]:
+        """What is sampled from as it lies on disk, of whatever model: (item, nested dicts of arrays on the first device, step, meta)."""
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), getattr(found, "tree", found))
-        return self._verified(step, {item: shapes})[item], step
 
-    def _existing(self, step: int | str | None) -> int:
+        def wanted(step: int, leaves: Mapping[str, str]) -> dict[str, PyTree]:
+            item = _sampled(leaves)
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), self._metadata(step, item))
+            return {item: shapes}
+
+        found, read, _ = self._load(step, wanted)
+        item = next(name for name in ARRAYS if name in read)
+        return item, read[item], found, read["meta"]
+
+    def _load(self, step: int | str | None, wanted: Wanted, whole: bool = False) -> tuple[int, dict[str, Any], list[int]]:
+        """(step, items read, steps skipped): of `step`, or of the newest step that is not damaged."""
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"no checkpoint in {self.folder}: train first, or give another workdir")
-        if step is not None and step not in steps:
-            raise CheckpointError(f"no checkpoint of step {step} in {self.folder}: there are {', '.join(map(str, steps))}")
-        return steps[-1] if step is None else int(step)
+        if step is not None:
+            if step not in steps:
+                raise CheckpointError(f"no checkpoint of step {step} in {self.folder}: there are {', '.join(map(str, steps))}")
+            try:
+                return int(step), self._verified(int(step), wanted, whole), []
+            except DamagedError as error:
+                others = [str(other) for other in steps if other != step]
+                others = f"take another step ({', '.join(others)})" if others else "restore a copy of it"
+                raise CheckpointError(f"checkpoint {step} in {self.folder} is damaged: {error}; {others}") from error
+        reasons: dict[int, str] = {}
+        for one in reversed(steps):
+            try:
+                return one, self._verified(one, wanted, whole), list(reasons)
+            except DamagedError as error:
+                reasons[one] = str(error)
+                _say(f"checkpoint {one} is skipped: {error}")
+        told = "; ".join(f"{one}: {reason}" for one, reason in reasons.items())
+        raise CheckpointError(
+            f"no checkpoint in {self.folder} is whole ({told}): restore a copy, or move the folder away to train from step 0"
+        )
 
-    def _verified(self, step: int, wanted: dict[str, PyTree]) -> dict[str, Any]:
-        self._check_shapes(step, wanted)
-        construct = ocp.checkpoint_utils.construct_restore_args
-        args = {name: ocp.args.PyTreeRestore(tree, restore_args=construct(tree)) for name, tree in wanted.items()}
-        read = self._read(step, {**args, "meta": ocp.args.JsonRestore(), "hashes": ocp.args.JsonRestore()})
-        found = hashes({name: read[name] for name in wanted})
-        for path, value in found.items():
-            if read["hashes"].get(path) != value:
-                raise CheckpointError(f"checkpoint {step} is damaged: {path} differs from what was saved{self._way_out(step)}")
+    def _verified(self, step: int, wanted: Wanted, whole: bool) -> dict[str, Any]:
+        """One checkpoint, or an error that is the same in every process."""
+        try:
+            read, error = self._checked(step, wanted, whole), None
+        except CheckpointError as caught:
+            read, error = {}, caught
+        if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(error is not None)).any():
+            error = error or DamagedError("another process could not read it")
+        if error is not None:
+            raise error
         return read
 
-    def _check_shapes(self, step: int, wanted: dict[str, PyTree]) -> None:
+    def _checked(self, step: int, wanted: Wanted, whole: bool) -> dict[str, Any]:
+        texts = self._read(step, {name: ocp.args.JsonRestore() for name in TEXTS})
+        sealed = _of_first(manifest.present(self.folder / str(step)))
+        leaves = self._leaves(step, texts["hashes"], sealed)
+        shapes = wanted(step, leaves)
+        if not sealed:
+            _say(f"checkpoint {step} has no {manifest.NAME} (killed before it was written, or older code): the hashes of its arrays decide")
+        elif self._config.verify_files:
+            self._check_files(step, None if whole else (*shapes, *TEXTS))
+        for name, tree in shapes.items():
+            differs = match.mismatch(name, tree, self._metadata(step, name))
+            if differs:
+                raise CheckpointError(f"checkpoint {step} in {self.folder} {differs}")
+        construct = ocp.checkpoint_utils.construct_restore_args
+        args = {name: ocp.args.PyTreeRestore(tree, restore_args=construct(tree)) for name, tree in shapes.items()}
+        read = self._read(step, args)
+        for path, value in hashes({name: read[name] for name in shapes}).items():
+            if leaves.get(path) != value:
+                raise DamagedError(f"{path} differs from what was saved")
+        if whole and not sealed and not self._read_only and jax.process_index() == 0:
+            with contextlib.suppress(OSError):  # a disk that is full is told of by the next save
+                manifest.write(self.folder / str(step))
+        return {**read, "meta": texts["meta"]}
+
+    def _leaves(self, step: int, stored: Any, sealed: bool) -> dict[str, str]:
+        """{path: hash} of the item `hashes`. A format from the future stops: an older checkpoint in its stead would lose work."""
+        if isinstance(stored, dict) and "format" not in stored:
+            return stored  # format 1
+        if not isinstance(stored, dict) or not isinstance(stored["format"], int) or not isinstance(stored.get("leaves"), dict):
+            raise DamagedError("hashes/metadata is not what was written")
+        if stored["format"] > FORMAT:
+            if sealed:
+                self._check_files(step, TEXTS)  # that number may itself be the damage
+            raise CheckpointError(
+                f"checkpoint {step} in {self.folder} has format {stored['format']}, and this version of the code reads up to {FORMAT}: "
+                "update the code, or use a new workdir"
+            )
+        return stored["leaves"]
+
+    def _check_files(self, step: int, items: Collection[str] | None) -> None:
+        """Process 0 reads, all processes raise."""
+        reason = refused = None
+        try:
+            reason = manifest.damage(self.folder / str(step), items) if jax.process_index() == 0 else None
+        except OSError as error:
+            refused = error
+        if _of_first(refused is not None):
+            why = noise.line(refused) if refused else "process 0 says why"
+            raise CheckpointError(f"checkpoint {step} in {self.folder} cannot be read ({why}): give it rights, or mend the disk")
+        if _of_first(reason is not None):
+            raise DamagedError(reason or "its files are not what was written")
+
+    def _metadata(self, step: int, item: str) -> PyTree:
+        """Shapes and dtypes of an item on disk; {} where there is no such item."""
+        folder = self.folder / str(step) / item
         try:
             # item by item: the manager's own item_metadata opens every array of every item, wanted or not
-            present = {name: self.folder / str(step) / name for name in wanted}
-            stored = {
-                name: ocp.PyTreeCheckpointHandler().metadata(epath.Path(path)) if path.is_dir() else {} for name, path in present.items()
-            }
-            trees = {name: _described(getattr(value, "tree", value)) for name, value in stored.items()}
+            found: Any = ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder)) if folder.is_dir() else {}
         except Exception as error:
-            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
-        for name, tree in wanted.items():
-            expected = _described(tree)
-            if not trees[name] and expected:
-                raise CheckpointError(
-                    f"checkpoint {step} in {self.folder} holds no {name}: set what it was trained with, or use a new workdir"
-                )
-            for path in sorted(expected.keys() | trees[name].keys()):
-                here, there = expected.get(path, "nothing"), trees[name].get(path, "nothing")
-                if here != there:
-                    raise CheckpointError(
-                        f"checkpoint {step} in {self.folder} is of another model: {name}/{path} is {there} there, {here} in this config; "
-                        "restore the config it was trained with, or use a new workdir"
-                    )
+            raise DamagedError(f"{item} cannot be read ({noise.line(error)})") from error
+        return getattr(found, "tree", found)
 
     def _read(self, step: int, args: dict[str, Any]) -> dict[str, Any]:
         try:
             read = self._manager.restore(step, args=ocp.args.Composite(**args))
             return {name: read[name] for name in args}
         except Exception as error:
-            time.sleep(0.2)  # late callbacks are filtered (_filter_hooks) while the interpreter runs, but not while it ends
-            raise CheckpointError(f"checkpoint {step} cannot be read ({_line(error)}){self._way_out(step)}") from error
+            time.sleep(0.2)  # late callbacks are filtered (checkpoint_noise) while the interpreter runs, but not while it ends
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise CheckpointError(f"checkpoint {step} does not fit into memory ({noise.line(error)}): use more devices") from error
+            raise DamagedError(f"it cannot be read ({noise.line(error)})") from error
 
-    def _way_out(self, step: int) -> str:
-        older = [other for other in self.steps() if other < step]
-        go_on = f" to go on from step {older[-1]}" if older else " and train again"
-        return f"; move {self.folder / str(step)} away{go_on}"
+    def _set_aside(self, steps: list[int]) -> None:
+        """Rename, so that these steps can be saved again and nothing is lost."""
+        self._manager.close()
+        if jax.process_index() == 0:
+            for step in steps:
+                others = len(list(self.folder.glob(f"damaged-{step}*")))
+                aside = self.folder / (f"damaged-{step}" + (f"-{others + 1}" if others else ""))
+                try:
+                    (self.folder / str(step)).rename(aside)
+                except OSError as error:
+                    raise CheckpointError(f"cannot move the damaged {self.folder / str(step)} away ({noise.line(error)}): do so") from error
+                _say(f"the damaged checkpoint {step} is kept as {aside}, to look at or to delete")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        self._manager = self._open()
 
 
-def _loss_of(metrics: Any) -> float:
-    """Of a checkpoint that was saved without a held-out loss: never the best."""
-    return float(metrics["loss"]) if metrics and "loss" in metrics else math.inf
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
-def _described(tree: PyTree) -> dict[str, str]:
-    """{path: "float32 (3, 3)"}, the same text for arrays, ShapeDtypeStructs and Orbax metadata; containers without leaves drop out."""
-    described = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-            described[leaf_path(path)] = f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
-    return described
+def _of_first(value: bool) -> bool:
+    """What process 0 says."""
+    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(value)))
 
 
-def load_params(workdir: str | Path, abstract: Params, step: int | str | None = None) -> tuple[Params, int]:
-    """Parameters of a workdir to sample from (averaged where trained so) and their step: the latest, "best", or a number.
+def _items(state: State) -> dict[str, PyTree]:
+    items = {"params": state.params, "ema": state.ema, "rest": {"opt": state.opt, "step": state.step}}
+    return {name: tree for name, tree in items.items() if tree is not None}
+
+
+def _sampled(leaves: Mapping[str, str]) -> str:
+    """The item to sample from, by what was saved and not by what is there: a lost average must not be replaced in silence."""
+    return "ema" if any(path.startswith("ema/") for path in leaves) else "params"
+
+
+def _read_back(folder: Path) -> PyTree:
+    """An item as numpy arrays, by this process alone."""
+    handler = ocp.PyTreeCheckpointHandler()
+    found: Any = handler.metadata(epath.Path(folder))
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), getattr(found, "tree", found))
+    return handler.restore(epath.Path(folder), args=ocp.args.PyTreeRestore(restore_args=how))
+
+
+def load_params(
+    workdir: str | Path, abstract: Params, step: int | str | None = None, config: CheckpointConfig | None = None
+) -> tuple[Params, int]:
+    """Parameters of a workdir to sample from (averaged where trained so) and their step: the newest that is whole, "best", or a number.
 
     `abstract` is the tree of shapes, as from eval_shape(model.init, key); leaves without a sharding go whole to the first device.
     Reads only that item of the checkpoint and changes nothing in the workdir. Raises CheckpointError.
     """
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), abstract)
-    with Checkpoints(Path(workdir) / "checkpoints", read_only=True) as saved:
+    with Checkpoints(Path(workdir) / "checkpoints", config, read_only=True) as saved:
         params, found, _ = saved.restore_params(placed, saved.best() if step == "best" else step)
     return params, found

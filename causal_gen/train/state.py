@@ -23,7 +23,7 @@ class TrainConfig:
     (compilation included, over all resumes of a run) stops it early. `annealing` "steps" leaves the schedule as it is then; "time" hurries
     it, so that the rate has fallen to its end when the limit is reached: such a run is a function of the machine's speed, unless the
     steps are done well before the limit. `precision` and `remat` are handed to the model. `init_from` = {path regex: workdir[:subtree]}
-    takes parameters of earlier runs to start from (train/warmstart.py).
+    takes parameters of earlier runs, or of exported files, to start from (train/warmstart.py).
     """
 
     steps: int = dataclasses.field(default=1000, metadata={"min": 1})

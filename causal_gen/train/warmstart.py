@@ -2,7 +2,8 @@
 
 A leaf whose path the regex is found in is taken from the run's checkpoint (its averaged parameters where it kept them): at the same path,
 or with a subtree, at the path in which that stands for what the regex found. {"^(embed|decoder)": "runs/text"} takes two entries as they
-are, {"^encoder": "runs/text:decoder"} what the other run calls decoder. Applied once, at step 0; the new run saves what it got.
+are, {"^encoder": "runs/text:decoder"} what the other run calls decoder. A file that experiments.export wrote stands for its run. Applied
+once, at step 0; the new run saves what it got.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_gen.parallel.rules import leaf_path
+from causal_gen.train import export
 from causal_gen.train.checkpoint import Checkpoints
 from causal_gen.train.state import State
 from causal_gen.types import Array, CheckpointError, ConfigError, Params, PyTree, WorkdirError
@@ -57,7 +59,7 @@ def _take(params: Params, pattern: str, source: str) -> tuple[Params, dict[str, 
             shapes = f"{tuple(stored[there].shape)} in {folder}, {tuple(leaf.shape)} in this config"
             raise ConfigError(f"{what}: {there} is {shapes}; give both the same model and data, or a narrower regex")
         taken += 1
-        return stored[there].astype(leaf.dtype)
+        return jnp.asarray(stored[there], leaf.dtype)
 
     params = jax.tree_util.tree_map_with_path(one, params)
     if not taken:
@@ -66,13 +68,21 @@ def _take(params: Params, pattern: str, source: str) -> tuple[Params, dict[str, 
     return params, {"workdir": folder, "step": step, "leaves": taken}
 
 
-def _stored(folder: str, what: str) -> tuple[dict[str, Array], int]:
-    """{path: array} of a run's latest checkpoint, and its step."""
+def _stored(folder: str, what: str) -> tuple[Mapping[str, Any], int]:
+    """{path: array} of a run's newest checkpoint that is whole or of an exported file, and its step."""
+    if folder.endswith(export.SUFFIX):
+        try:
+            exported = export.read(folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{what}: {error}") from error
+        return exported.leaves, exported.step
     if not (Path(folder) / "checkpoints").is_dir():
-        raise WorkdirError(f"{what}: {folder or 'nothing'} is no workdir of a trained run; write workdir, or workdir:subtree")
+        raise WorkdirError(
+            f"{what}: {folder or 'nothing'} is no workdir of a trained run; write workdir, workdir:subtree or a file"
+        )
     try:
         with Checkpoints(Path(folder) / "checkpoints", read_only=True) as saved:
-            tree, step = saved.stored()
+            _, tree, step, _ = saved.stored()
     except CheckpointError as error:
         raise CheckpointError(f"{what}: {error}") from error
     return {leaf_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}, step

@@ -12,7 +12,7 @@ import pytest
 from experiments import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "benchmark")
+COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "export", "benchmark")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -183,18 +183,47 @@ def test_a_workdir_of_another_model_is_refused_and_left_alone(whole):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
-def test_a_damaged_checkpoint_stops_the_resume_and_never_starts_again_at_step_0(tmp_path):
-    run(tmp_path, ToyModel(width=1024))
-    files = [path for path in (tmp_path / "checkpoints" / "12" / "params").rglob("*") if path.parent.name == "d" and path.is_file()]
+def flip(folder):
+    """One bit of the parameters in a checkpoint."""
+    files = [path for path in (folder / "params").rglob("*") if path.parent.name == "d" and path.is_file()]
     path = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"checkpoint 12 is damaged: params/.*go on from step 8"):
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before_and_the_run_ends_as_it_would_have(tmp_path, capfd):
+    wide, train = ToyModel(width=1024), dataclasses.replace(TRAIN, schedule="constant")  # which does not know the number of steps
+    longer = dataclasses.replace(train, steps=16)
+    run(tmp_path / "a", wide, train=train)
+    run(tmp_path / "b", wide, train=train)
+    flip(tmp_path / "a" / "checkpoints" / "12")
+    found, expected = run(tmp_path / "a", wide, train=longer), run(tmp_path / "b", wide, train=longer)
+    assert found.step == expected.step == 16
+    chex.assert_trees_all_equal(jax.device_get(found.params), jax.device_get(expected.params))
+    assert "checkpoint 12 is skipped: params/" in capfd.readouterr().err
+    assert {path.name for path in (tmp_path / "a" / "checkpoints").iterdir()} >= {"damaged-12", "12", "16"}
+    assert [row["step"] for row in rows(tmp_path / "a")] == [row["step"] for row in rows(tmp_path / "b")]
+
+
+def test_where_no_checkpoint_is_whole_the_run_stops_and_never_starts_at_step_0(tmp_path):
+    run(tmp_path, ToyModel(width=1024))
+    before = (tmp_path / "metrics.jsonl").read_text()
+    steps = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    for step in steps:
+        flip(tmp_path / "checkpoints" / step)
+    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole .12: params/.*; 8: params/") as caught:
         run(tmp_path, ToyModel(width=1024), train=dataclasses.replace(TRAIN, steps=16))
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"8", "12"}
-    os.rename(tmp_path / "checkpoints" / "12", tmp_path / "aside")  # the way out that the line names
-    assert run(tmp_path, ToyModel(width=1024), train=dataclasses.replace(TRAIN, steps=16)).step == 16
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == steps
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_hurried_by_the_clock_goes_on_in_the_middle(tmp_path):
+    """Its share of the schedule is the clock's, and no part of a checkpoint."""
+    train = dataclasses.replace(TRAIN, time_limit=600.0, annealing="time")
+    assert run(tmp_path, train=train, source=SignallingSource(at=6)).step == 6
+    assert run(tmp_path, train=train).step == 12
 
 
 def test_a_batch_or_mesh_that_does_not_fit_is_refused(tmp_path):
