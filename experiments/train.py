@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     import jax
 
     from causal_gen import build as border
+    from causal_gen.train.guard import left_behind
 
     if values.config is None:
         config: Any = border.override(border.stored_config(workdir), overrides)
@@ -50,7 +53,9 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         done = border.train(experiment, workdir, profile)
     if done.interrupted:
         print(f"train: stopped at step {done.step:,} of {steps:,} and saved; to go on: python -m experiments.train --workdir={workdir}")
-        cli.leave()
+        if left_behind():  # a compilation that the signal cut off goes on in its thread, and would crash an interpreter that ends
+            sys.stdout.flush()
+            os._exit(0)
         return
     print(f"train: finished at step {done.step:,}. Next, for example:")
     if done.model.actable:

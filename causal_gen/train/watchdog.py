@@ -32,7 +32,7 @@ class Watchdog:
         self._made, self._step, self._worked = 0, 0, 0.0
 
     def step(self, step: int) -> None:
-        """`step` has been handed to the devices, and the numbers of the one before were seen."""
+        """`step` is over, as far as the loop can tell: the next one is about to be handed to the devices."""
         worked = self._goodput.worked
         if self._made:  # the first one is measured from its own end
             place = (self._made - 1) % LAST
@@ -67,7 +67,7 @@ class Watchdog:
 
     def _end(self, phase: str, waited: float, allowed: float) -> None:
         faulthandler.dump_traceback(sys.stderr)
-        what = f"the step after {self._step}" if phase == "step" else f"{phase} after step {self._step}"
+        what = f"step {self._step + 1}" if phase == "step" else f"{phase} at step {self._step + 1}"
         why = f"train.watchdog={self._times:g} times the median step" if phase == "step" else "what is allowed for it"
         print(
             f"error: {what} has taken {waited:.0f} s, more than {allowed:.0f} s ({why}): all stacks are above; "
