@@ -302,8 +302,11 @@ class _Deferred:
 # -- runs --------------------------------------------------------------------------------------------------------------------
 
 
-def train(experiment: Experiment, workdir: str | Path) -> Run:
-    """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run."""
+def train(experiment: Experiment, workdir: str | Path, profile: tuple[int, int] | None = None) -> Run:
+    """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run, or one that goes on.
+
+    `profile` are the first and last step to trace with JAX's profiler, into the workdir's `profile/`.
+    """
     from causal_gen.evaluate.pictures import training_pictures
     from causal_gen.train.guard import check_workdir
     from causal_gen.train.loop import fit
@@ -322,6 +325,7 @@ def train(experiment: Experiment, workdir: str | Path) -> Run:
         config=experiment.config,
         pictures=training_pictures(experiment.model, experiment.data) if drawn else None,
         argv=tuple(sys.argv),
+        profile=profile,
     )
 
 

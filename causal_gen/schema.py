@@ -1,6 +1,7 @@
 """From plain nested mappings to frozen dataclasses and back: a dataclass's fields are the schema.
 
-Names, types and defaults come from the fields; a field's metadata gives its range as {"min": .., "max": .., "choices": (..)};
+Names, types and defaults come from the fields; a field's metadata gives its range as {"min": .., "max": .., "choices": (..)}, or says
+{"handed": True}: no key, but what another section hands on (workdirs of a time when it was a key may hold it, unset);
 what only several fields together can say is a `ValueError` in `__post_init__`. Nothing here knows what is configured.
 Problems are collected, one line each with its dotted path, so that a user sees all of them at once.
 """
@@ -29,8 +30,9 @@ def convert(schema: type, tree: Mapping[str, Any], path: str, problems: list[str
 
     An int may be written as an integral float (1e3), a float as an int, a tuple as a list; a bool is not a number.
     """
-    hints, fields = hints_of(schema), {field.name: field for field in dataclasses.fields(schema) if field.init}
-    unknown = [key for key in tree if key not in fields]
+    hints, fields = hints_of(schema), keys_of(schema)
+    handed = [field.name for field in dataclasses.fields(schema) if field.metadata.get("handed")]
+    unknown = [key for key in tree if key not in fields and (key not in handed or tree[key])]
     problems.extend(f"{path}.{key}: unknown key; {suggest(key, fields)}" for key in unknown)
     values: dict[str, Any] = {}
     for name, field in fields.items():
@@ -55,12 +57,17 @@ def convert(schema: type, tree: Mapping[str, Any], path: str, problems: list[str
 def to_tree(value: Any) -> Any:
     """The plain, JSON-able form of a dataclass: nested dicts, with lists for tuples."""
     if dataclasses.is_dataclass(value):
-        return {field.name: to_tree(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return {field.name: to_tree(getattr(value, field.name)) for field in keys_of(type(value)).values()}
     if isinstance(value, Mapping):
         return {str(key): to_tree(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_tree(item) for item in value]
     return value.item() if hasattr(value, "item") else value
+
+
+def keys_of(schema: type) -> dict[str, Any]:
+    """The fields of a dataclass that a config may name."""
+    return {field.name: field for field in dataclasses.fields(schema) if field.init and not field.metadata.get("handed")}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

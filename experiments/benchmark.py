@@ -1,8 +1,9 @@
 """Measure speed: one JSON object a line, median and best of --steps timed steps after a warm-up.
 
 Suites: unet_train (an AdamW step of noise prediction, batch 16) and ddim (50 steps, 16 images, one program), on a U-Net for 32x32x3
-with 64 channels times (1, 2, 2); gpt_train (batch 16), decode and attention (batch 1), see benchmark_text.py. With --serve it times
-N steps for every line N on standard input, so that several programs can be compared in turn on one machine.
+with 64 channels times (1, 2, 2); gpt_train (batch 16), decode and attention (batch 1), see benchmark_text.py; loop, what training costs
+over its step, in --steps rounds, see benchmark_loop.py. With --serve it times N steps for every line N on standard input, so that several
+programs can be compared in turn on one machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import benchmark_text, cli
+from experiments import benchmark_loop, benchmark_text, cli
 
 _STARTED = time.perf_counter()
 
@@ -31,7 +32,7 @@ DDIM_STEPS = 50
 
 
 def define(values: flags.FlagValues) -> None:
-    flags.DEFINE_enum("suite", None, list(SUITES), "what to measure", flag_values=values)
+    flags.DEFINE_enum("suite", None, [*SUITES, "loop"], "what to measure", flag_values=values)
     flags.DEFINE_integer("steps", 10, "timed steps", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("warmup", 2, "steps before them; the first one compiles", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("batch", None, "images or texts a step (default: the suite's own)", lower_bound=1, flag_values=values)
@@ -47,6 +48,12 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         raise cli.UsageError(f"benchmark has no config; leave out --config.{next(iter(overrides))}")
     import jax
 
+    if values.suite == "loop":
+        if values.serve or values.dtype != "float32":
+            raise cli.UsageError("--suite=loop compares two sides by itself, in float32; leave out --serve and --dtype")
+        told = benchmark_loop.loop(values.steps, values.batch or benchmark_loop.BATCH)
+        print(json.dumps({"bench": "loop", "device": jax.devices()[0].device_kind, "allocator": cli.allocator_is_tuned(os.environ), **told}))
+        return
     imported = time.perf_counter() - _STARTED
     begun = time.perf_counter()
     suite, batch = SUITES[values.suite]

@@ -28,6 +28,7 @@ class Outer:
     edges: tuple[tuple[str, str], ...] = ()
     mode: str = dataclasses.field(default="a", metadata={"choices": ("alpha", "beta", "a")})
     inner: Inner = Inner()
+    given: str = dataclasses.field(default="by another", metadata={"handed": True})
 
     def __post_init__(self):
         if self.warmup > self.steps:
@@ -132,3 +133,10 @@ def test_a_tree_comes_back_from_its_dataclass():
 def test_a_path_that_leads_nowhere_has_no_type():
     assert schema.hint_at(Outer, ("inner", "depth")) is None
     assert schema.hint_at(Outer, ("steps", "x")) is None
+
+
+def test_what_another_section_hands_on_is_no_key_but_may_stand_unset_in_old_workdirs():
+    assert "given" not in schema.to_tree(Outer())
+    assert run({"given": False}) == (Outer(), [])
+    found, problems = run({"given": "here"})
+    assert found is schema.BAD and problems[0].startswith("train.given: unknown key")

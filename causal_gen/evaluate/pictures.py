@@ -130,8 +130,8 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
     return lines
 
 
-def training_pictures(model: Any, source: Any, scenes: int = 6, steps: int = 20) -> Callable[[Params, int], dict[str, np.ndarray]]:
-    """A function (params, step) -> {"counterfactuals": uint8 [H, W, 3]} for TensorBoard.
+def training_pictures(model: Any, source: Any, scenes: int = 6, steps: int = 20) -> Callable[..., dict[str, np.ndarray]]:
+    """A function (params, step, stopped) -> {"counterfactuals": uint8 [H, W, 3]} for TensorBoard; {} once stopped() is true.
 
     The first test scenes, their reconstruction, and for every factor the counterfactual at one end of its range beside
     the truth where it is known. DDIM steps are cut to `steps`, which is enough to see by.
@@ -145,11 +145,13 @@ def training_pictures(model: Any, source: Any, scenes: int = 6, steps: int = 20)
         low, middle, high = np.quantile(found[factor]["quantiles"], [0.1, 0.5, 0.9])
         acts[factor] = np.where(batch[factor] > middle, low, high).astype(np.float32)  # the far end: a change to be seen
 
-    def draw(params: Params, step: int) -> dict[str, np.ndarray]:
+    def draw(params: Params, step: int, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
         ask = Batched(model, params, len(indices))
         noise = ask.abduct(jax.random.key(0), batch)
         columns = {"factual": batch["image"], "reconstruction": ask.predict(noise)["image"]}
         for factor, values in acts.items():
+            if stopped():
+                return {}
             columns[f"do {factor}"] = ask.predict(noise, do(**{factor: values}))["image"]
             truth = source.truth("test", indices, do(**{factor: values}))
             if truth is not None:

@@ -101,7 +101,7 @@ class CausalTransformerConfig:
         del stats
         if problems := self._problems(entries, sampling):
             raise ConfigError(problems)
-        transformer = dataclasses.replace(self.transformer, remat=self.transformer.remat or remat != "none")
+        transformer = dataclasses.replace(self.transformer, remat=remat)
         values = [entries[name].vocabulary for name in (self.tokens, *self.classes)]
         vocabulary, *classes = (int(value) for value in values if value is not None)
         length = entries[self.tokens].shape[0]

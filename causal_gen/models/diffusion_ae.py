@@ -116,7 +116,7 @@ class DiffusionAE:
     @functools.cached_property
     def _unet(self) -> UNet:
         fields = {f.name: getattr(self.config.unet, f.name) for f in dataclasses.fields(self.config.unet)}
-        return UNet(out=self.shape[-1], remat=self.remat != "none", dtype=self.policy.compute_dtype, **fields)
+        return UNet(out=self.shape[-1], remat=self.remat, dtype=self.policy.compute_dtype, **fields)
 
     @property
     def _canvas(self) -> Canvas:

@@ -114,6 +114,6 @@ class EncodingConfig:
         from causal_gen.models.encoding import Encoding  # networks are imported when one is built
 
         entry = entries[self.inputs]
-        transformer = dataclasses.replace(self.transformer, remat=self.transformer.remat or remat != "none")
+        transformer = dataclasses.replace(self.transformer, remat=remat)
         tokens, size = entry.vocabulary is not None, entry.vocabulary or entry.shape[-1]
         return Encoding(self, transformer, entry.shape[0], size, tokens, Policy.parse(precision))

@@ -39,7 +39,7 @@ class VariableTransformerConfig:
         graph = Dag.from_edges(self.graph, self.nodes)
         if problems := _problems(graph, entries):
             raise ConfigError(problems)
-        transformer = dataclasses.replace(self.transformer, remat=self.transformer.remat or remat != "none")
+        transformer = dataclasses.replace(self.transformer, remat=remat)
         values = tuple(entries[name].vocabulary for name in graph.nodes)
         scalings = tuple(None if entries[name].vocabulary else Scaling.fit("standard", stats[name], None, None) for name in graph.nodes)
         return VariableTransformer(self, transformer, graph, values, scalings, Policy.parse(precision))

@@ -24,6 +24,7 @@ from causal_gen.nn.latent_attention import LatentAttention
 from causal_gen.nn.mlp import Mlp
 from causal_gen.nn.norm import make_norm
 from causal_gen.nn.positions import place
+from causal_gen.nn.remat import remat
 from causal_gen.nn.ring_attention import over_positions
 from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.structure.masks import full, valid
@@ -176,15 +177,14 @@ class Decoder(nn.Module):
 
 def _run(config: TransformerConfig, body: Any, x: Array, params: Params, cache: Any) -> tuple[Array, Any, Any]:
     """Layer after layer: hidden states, keys and values as `Decoder` gives them, and what each layer tells, stacked."""
-    wrap = jax.checkpoint if config.remat else lambda one: one
     if config.scan:
-        x, (new, told) = jax.lax.scan(wrap(body), x, (params, jnp.arange(config.layers), cache))
+        x, (new, told) = jax.lax.scan(remat(config.remat, body), x, (params, jnp.arange(config.layers), cache))
         return x, new, told
     outs = []
     caches = [None] * config.layers if cache is None else cache
     for layer, (own, cached) in enumerate(zip(layers_of(config, params), caches, strict=True)):
         # the layer's number stays an int, so that what a layer does not see is known while tracing
-        one = wrap(lambda x, own, cached, layer=layer: body(x, (own, layer, cached)))
+        one = remat(config.remat, lambda x, own, cached, layer=layer: body(x, (own, layer, cached)))
         x, out = one(x, own, cached)
         outs.append(out)
     new, told = zip(*outs, strict=True)

@@ -8,12 +8,15 @@ Letters: b batch, h w c image, d embedding width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.nn.norm import GroupNorm
+from causal_gen.nn.remat import POLICIES
 from causal_gen.types import Array, Float, Int
 
 
@@ -140,7 +143,7 @@ class UNet(nn.Module):
     `coordinates` appends sines and cosines of the pixel's place at that many frequencies, which a convolution cannot know.
     `patch` folds patch x patch pixels into channels on the way in and out: wide convolutions on a small plane run nearer to a
     machine's peak. The condition modulates every block (`modulate`), or draws a map of `canvas` channels that the first and
-    the last layer see, or both. `remat` recomputes each block in the backward pass.
+    the last layer see, or both. `remat` names what the backward pass recomputes of each block (nn/remat.py).
     """
 
     out: int
@@ -156,7 +159,7 @@ class UNet(nn.Module):
     patch: int = 1
     canvas: int = 0
     modulate: bool = True
-    remat: bool = False
+    remat: str = "none"
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
@@ -169,7 +172,7 @@ class UNet(nn.Module):
         if condition is not None and self.modulate:
             hidden = nn.silu(nn.Dense(width, name="condition_in")(condition.reshape(condition.shape[0], -1)))
             embedding = embedding + nn.Dense(width, name="condition_out")(hidden)
-        block_class = nn.remat(ResBlock) if self.remat else ResBlock
+        block_class: Any = ResBlock if self.remat == "none" else nn.remat(ResBlock, policy=POLICIES[self.remat])
 
         def block(channels: int, name: str, h: Array) -> Array:
             return block_class(channels, self.groups, self.modulation, self.dtype, name=name)(h, embedding)

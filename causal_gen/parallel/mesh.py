@@ -129,6 +129,8 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Rows of this process (axis 0) to global arrays on the mesh; returns before the copy has ended."""
     sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:  # all entries in one call, at two thirds of the host's time
+        return jax.device_put(dict(batch), sharding)
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 

@@ -1,13 +1,13 @@
-"""What keeps a run whole: signals seen at step boundaries, non-finite numbers, and a workdir that holds another run."""
+"""What keeps a run whole: signals seen at step boundaries and during long work, a limit of time, a workdir that holds another run."""
 
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from causal_gen.train.state import NonFiniteError
 from causal_gen.types import WorkdirError
 
+PACKAGE = Path(__file__).resolve().parents[1]
+ABANDONED = "work in the background"
 GRACE = 0.1  # share of a time limit that compiling may take before the schedule hurries
 FREE = ("data.stats", "data.root")  # what may differ between two starts of one run: fitted numbers and where files lie
 
@@ -66,15 +68,49 @@ class Clock:
         return self._limit is not None and self.spent >= self._limit
 
 
-def check_finite(step: int, metrics: Mapping[str, float]) -> None:
-    """Raises NonFiniteError naming the first bad term. Terms come before the loss that they sum to, and that before the gradient."""
-    last = ("loss", "grad_norm")
-    for name in [*(n for n in metrics if n not in last), *(n for n in last if n in metrics)]:
-        if not math.isfinite(metrics[name]):
-            raise NonFiniteError(
-                f"{name} is {metrics[name]} at step {step}: training stopped and nothing of it was saved; "
-                "lower train.learning_rate or train.clip_norm, then run again from the last checkpoint"
-            )
+def unless(signals: Signals, work: Callable[[], Any]) -> Any:
+    """What `work` gives, or None where a signal came first: the work is then left behind in its thread.
+
+    For work that Python cannot interrupt, as compiling: handlers run in the main thread, and only between its instructions.
+    """
+    results: list[tuple[Any, BaseException | None]] = []
+
+    def run() -> None:
+        try:
+            results.append((work(), None))
+        except BaseException as error:
+            results.append((None, error))
+
+    thread = threading.Thread(target=run, name=ABANDONED, daemon=True)
+    thread.start()
+    while thread.is_alive() and not signals.requested:
+        thread.join(0.1)
+    if not results:
+        return None
+    value, error = results[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def left_behind() -> bool:
+    """Whether work that `unless` gave up goes on: an interpreter that ends under it may crash."""
+    return any(thread.name == ABANDONED for thread in threading.enumerate())
+
+
+def named_nans(step: Callable[..., Any]) -> Callable[..., Any]:
+    """`step` under jax_debug_nans: where it stops, one line names the primitive, and the line of this package that asked for it."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return step(*args)
+        except FloatingPointError as error:
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).resolve().parents]
+            text = str(error).strip().splitlines()[0].partition(". ")[0]
+            where = f" ({Path(frames[-1].filename).relative_to(PACKAGE.parent)}:{frames[-1].lineno})" if frames else ""
+            raise NonFiniteError(f"{text}{where}: training stopped and nothing of this step was saved; mend what is computed there") from error
+
+    return call
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

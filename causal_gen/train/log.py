@@ -87,7 +87,7 @@ class Logger:
         peak: float | None = None,
         stream: Any = None,
     ):
-        self._config, self._total, self._batch = config, total, batch_size
+        self.config, self._total, self._batch = config, total, batch_size
         self._flops, self._peak, self._stream = flops, peak, stream or sys.stdout
         truncate_metrics(workdir / "metrics.jsonl", first)
         try:
@@ -97,24 +97,26 @@ class Logger:
         self._board = _board(workdir, first) if config.tensorboard else None
         self._samples = workdir / "samples"
         self._sums: dict[str, float] = {}
-        self._count, self._since = 0, time.perf_counter()
+        self._count, self._passed, self._since = 0, 0, time.perf_counter()
         self._bar = _bar(total, first) if self._stream.isatty() else None
 
     def step(self, step: int, metrics: Mapping[str, float], extra: Mapping[str, float] | None = None) -> None:
-        """The numbers of one finished step; `extra` (held-out losses) stand beside the means of the window."""
+        """The numbers of one finished step, {} of one that was passed over; `extra` (held-out losses) stand beside the means of the window."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
-        if step % self._config.every and step != self._total and not extra:
+        self._passed += not metrics
+        if step % self.config.every and step != self._total and not extra:
             if self._bar is not None:
                 self._bar.update(self._bar.task_ids[0], completed=step)
             return
         seconds = time.perf_counter() - self._since
         rate = self._count / max(seconds, 1e-9)
-        means = {name: value / self._count for name, value in self._sums.items()}
+        means = {name: value / (self._count - self._passed) for name, value in self._sums.items()}
         means |= {"lr": metrics["lr"]} if "lr" in metrics else {}
+        means |= {"passed_over": self._passed} if self._passed else {}
         row = {"step": step, **means, "examples_per_s": rate * self._batch, **(extra or {})}
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+        self._sums, self._count, self._passed, self._since = {}, 0, 0, time.perf_counter()
         self._write(row)
         self._show(step, row, rate)
 

@@ -1,12 +1,13 @@
 """Training, as an order of things.
 
-`fit` prepares (mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look
+`fit` prepares (lock, mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look
 at the numbers of the step before. The host never waits for a step that it has just dispatched, except where something is due:
 held-out loss, checkpoint, pictures.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +26,13 @@ from causal_gen.parallel.mesh import MeshConfig, batch_sharding, batch_shards, c
 from causal_gen.train import guard, meter, warmstart
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
-from causal_gen.train.log import LogConfig, Logger, format_table, write_json
+from causal_gen.train.goodput import Goodput
+from causal_gen.train.lock import Lock
+from causal_gen.train.log import LogConfig
+from causal_gen.train.nonfinite import bad_leaf
+from causal_gen.train.optim import split_state
+from causal_gen.train.session import Pictures, open_session
 from causal_gen.train.state import Run, State, TrainConfig
-
-Pictures = Callable[[Any, int], Mapping[str, np.ndarray]]
 
 
 def fit(
@@ -43,50 +47,50 @@ def fit(
     config: Mapping[str, Any],
     pictures: Pictures | None = None,
     argv: Sequence[str] = (),
+    profile: tuple[int, int] | None = None,
 ) -> Run:
     """Train, or go on where `workdir` left off; returns a Run, `interrupted` if SIGINT or SIGTERM ended it after saving.
 
-    `config` is the complete JSON-able config, written to the workdir and into every checkpoint. `pictures(params, step)` gives
-    {name: u8 [h, w, 3]}. Raises UserErrors of one line: WorkdirError for a workdir of another run, ConfigError for a mesh or batch that
-    does not fit, CheckpointError, and NonFiniteError (nothing of that step is saved).
+    `config` is the complete JSON-able config, written to the workdir and into every checkpoint. `pictures(params, step, stopped)` gives
+    {name: u8 [h, w, 3]}, or fewer once stopped() is true. `profile` are the first and last step to trace. Raises UserErrors of one line:
+    WorkdirError for a workdir of another run or one that is being trained, ConfigError for a mesh or batch that does not fit,
+    CheckpointError, and NonFiniteError (nothing of that step is saved).
     """
-    workdir = Path(workdir)
+    workdir, goodput = Path(workdir), Goodput(Path(workdir))
     guard.check_workdir(workdir, config)
-    with guard.Signals() as signals, Checkpoints(workdir / "checkpoints", checkpoint) as saved:
+    with contextlib.ExitStack() as stack:
+        lock, signals = stack.enter_context(Lock(workdir, jax.process_index() == 0)), stack.enter_context(guard.Signals())
+        saved = stack.enter_context(Checkpoints(workdir / "checkpoints", checkpoint))
         engine, state, meta = prepare(model, data, train, mesh, saved)
-        clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))
-        graph = {"nodes": model.graph.nodes, "edges": model.graph.edges}
-        meta = {"config": dict(config), "graph": graph, "init_from": engine.origin}
-        with _opened(workdir, engine, state, log, config, argv) as logger:
-            done, pending, stop = int(state.step), None, clock.used_up
-            batch = engine.batch(done)
-            while done < train.steps and not stop:
-                if state.pace is not None:
-                    state = dataclasses.replace(state, pace=np.float32(clock.pace))
-                state, metrics = engine.step(state, batch)
-                done += 1
-                batch = engine.batch(done)
-                if pending is not None:
-                    logger.step(*_checked(*pending))
-                pending = (done, metrics)
-                stop = signals.requested or clock.over or done == train.steps
-                due = _due(done, stop, signals.requested, checkpoint, log)
-                if not any(due):
+        done, late = int(state.step), None
+        goodput.resume(done, meta.get("goodput", {}), lock.before)
+        run = open_session(stack, workdir, engine, state, meta, saved, signals, goodput, log, config, argv, profile)
+        stop = run.clock.used_up or signals.requested
+        batch = {} if stop else run.batch(done)
+        while done < train.steps and not stop:
+            state, metrics = run.step(done + 1, state, batch)
+            done += 1
+            batch = run.batch(done)
+            if late is not None:
+                if (found := run.numbers.read(*late)) is None:
+                    done, late = done - 1, None
+                    state, batch = run.roll_back(done), run.batch(done)
                     continue
-                finished, pending = _checked(*pending), None  # a state that is not finite is never evaluated, drawn or saved
-                save, look, draw = due
-                with logger.aside():
-                    scores = engine.heldout(state.best_params, log.eval_batches) if look else {}
-                    if save:
-                        saved.save(done, state, {**meta, "seconds": clock.spent}, scores.get("eval_loss"))
-                    if draw and pictures is not None:
-                        logger.pictures(done, pictures(state.best_params, done))
-                logger.step(*finished, extra=scores)
-            saved.wait()
-            if signals.requested:
-                logger.say(f"stopped at step {done} and saved; run the same command again to go on")
-            elif stop and done < train.steps:
-                logger.say(f"train.time_limit={train.time_limit:g} s is spent, at step {done} of {train.steps}; raise it to go on")
+                run.logger.step(done - 1, found)
+            late = (done, metrics)
+            stop = signals.requested or run.clock.over or done == train.steps
+            save, look, draw = _due(done, stop, signals.requested, checkpoint, log)
+            if not (save or look or draw):
+                continue
+            found, late = run.numbers.read(*late), None  # a state that is not finite is never evaluated, drawn or saved
+            if found is None or (save and not run.numbers.check_state(done, bad_leaf(state))):
+                state, found = run.roll_back(done), {}
+            scores = run.pause(done, state, save, look, pictures if draw else None)
+            run.logger.step(done, found, extra=scores)
+            stop = stop or signals.requested
+        if signals.requested:  # before the first step, or in a pause that did not save
+            run.save(done, state)
+        run.close(done)
     return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=signals.requested)
 
 
@@ -98,27 +102,10 @@ def _due(done: int, stop: bool, interrupted: bool, checkpoint: CheckpointConfig,
     return save, look, draw
 
 
-def _opened(workdir: Path, engine: Engine, state: State, log: LogConfig, config: Mapping[str, Any], argv: Sequence[str]) -> Logger:
-    """Compile, write what describes the run, and open its log with the parameter table."""
-    rows, first = engine.compile(state), int(state.step)
-    write_json(workdir / "config.json", config)
-    write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
-    total, size = engine.train.steps, engine.train.batch_size
-    logger = Logger(workdir, log, total=total, first=first, batch_size=size, flops=engine.flops, peak=engine.peak)
-    logger.say(format_table(rows))
-    return logger
-
-
-def _checked(step: int, metrics: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
-    numbers = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-    guard.check_finite(step, numbers)
-    return step, numbers
-
-
 @dataclasses.dataclass
 class Engine:
-    """The pieces of a run that depend on the mesh, made by `prepare`; `origin` says what `train.init_from` gave; `compile` fills the last
-    five."""
+    """The pieces of a run that depend on the mesh, made by `prepare`. `begin` makes the state of step 0, `abstract` says what every state
+    is like, `origin` what `train.init_from` gave; `compile` fills the rest."""
 
     model: Model
     data: Source
@@ -126,12 +113,27 @@ class Engine:
     mesh: jax.sharding.Mesh
     mode: str
     abstract: State
+    begin: Callable[[], State]
     origin: dict[str, Any] = dataclasses.field(default_factory=dict)
     step: Any = None
     flops: float | None = None
     peak: float | None = None
     seconds: float = 0.0
     score: Any = None
+
+    @property
+    def leaves(self) -> list[str]:
+        """Paths of the parameters that have a gradient, in tree order."""
+        trainable = split_state(self.abstract.params)[0]
+        return [rules.leaf_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(trainable)]
+
+    def start(self) -> tuple[State, dict[str, Any]]:
+        """The state of step 0, and what `train.init_from` gave."""
+        return warmstart.start(self.begin(), self.train.init_from, jax.tree.map(lambda x: x.sharding, self.abstract.params))
+
+    def examples(self, index: int) -> np.ndarray:
+        """Numbers of the examples of batch `index`, over all processes."""
+        return batches.indices(self.train.seed, index, self.train.batch_size, self.data.size("train"))
 
     def batch(self, index: int) -> dict[str, jax.Array]:
         """Batch `index` on its way to the devices."""
@@ -140,24 +142,27 @@ class Engine:
         )  # fmt: skip
         return put_batch(self.mesh, rows)
 
-    def compile(self, state: State) -> list[rules.Row]:
-        """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table."""
+    def compile(self, state: State, signals: guard.Signals) -> list[rules.Row]:
+        """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table. A signal gives it up."""
         start = time.perf_counter()
         placed = jax.tree.map(lambda x: x.sharding, self.abstract)
         coupled = type(self.model).__name__ if self.model.batch_coupled else False
         jitted = compiling.compile_step(steps.make_step(self.model, self.train), self.mesh, placed, self.mode, coupled)
-        traced = jitted.trace(state, self.batch(int(state.step)))
-        self.step, self.flops = traced.lower().compile(), meter.count_flops(traced.jaxpr.jaxpr)
-        self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         self.score = jax.jit(
             compiling.on_mesh(self.mesh, steps.make_heldout(self.model, self.train)),
             in_shardings=(placed.params, batch_sharding(self.mesh), replicated(self.mesh)),
             out_shardings=replicated(self.mesh),
         )
+        if not signals.requested:
+            traced = jitted.trace(state, self.batch(int(state.step)))
+            lowered, self.flops = traced.lower(), meter.count_flops(traced.jaxpr.jaxpr)
+            # what debugs compiles for itself, again where it looks closer
+            self.step = guard.named_nans(jitted) if jax.config.jax_debug_nans else guard.unless(signals, lowered.compile)
+        self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         return rules.table(self.abstract.params, placed.params)
 
-    def heldout(self, params: Any, count: int) -> dict[str, float]:
-        """Mean loss and terms, as eval_*, over the last `count` batches of the test split (fewer where it is smaller).
+    def heldout(self, params: Any, count: int, signals: guard.Signals) -> dict[str, float]:
+        """Mean loss and terms, as eval_*, over the last `count` batches of the test split (fewer where it is smaller); {} after a signal.
 
         Evaluations begin with the first: they see other examples than those that chose the best checkpoint.
         """
@@ -168,7 +173,12 @@ class Engine:
         for i in chosen:
             indices = (size - (i + 1) * rows + np.arange(rows)) % size
             local = np.array_split(indices, jax.process_count())[jax.process_index()]
-            scores = jax.device_get(self.score(params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)))
+            args = params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)
+            if hasattr(self.score, "lower"):  # the first time
+                self.score = guard.unless(signals, self.score.lower(*args).compile) or self.score
+            if signals.requested:
+                return {}
+            scores = jax.device_get(self.score(*args))
             sums = {name: sums.get(name, 0.0) + float(value) / len(chosen) for name, value in scores.items()}
         return {f"eval_{name}": value for name, value in sums.items()}
 
@@ -190,10 +200,10 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     shapes = jax.eval_shape(init)
     placed = rules.shardings(shapes, devices, mesh.rules)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
-    engine = Engine(model, data, train, devices, mesh.mode, abstract)
+    engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(init, out_shardings=placed))
     if saved.latest() is not None:
         state, meta = saved.restore(abstract)
         engine.origin = meta.get("init_from", {})
         return engine, state, meta
-    state, engine.origin = warmstart.start(jax.jit(init, out_shardings=placed)(), train.init_from, placed.params)
+    state, engine.origin = engine.start()
     return engine, state, {}

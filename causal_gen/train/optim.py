@@ -66,6 +66,11 @@ def _scale_by_rate(train: TrainConfig) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def updates(opt: PyTree) -> Array:
+    """How many updates an optimiser's state has seen (i32 []): the t of eq. (1)."""
+    return opt[-1].count  # `optimizer` chains the rate last
+
+
 def assign_groups(groups: Mapping[str, Group], trainable: PyTree) -> PyTree:
     """The index, as text, of the first group whose regex is found in each leaf's path. Raises ConfigError for a leaf of no group."""
     patterns = list(groups)

@@ -41,6 +41,9 @@ class TrainConfig:
     time_limit: float | None = dataclasses.field(default=None, metadata={"min": 0.0})
     annealing: str = dataclasses.field(default="steps", metadata={"choices": ("steps", "time")})
     init_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    nonfinite: str = dataclasses.field(default="stop", metadata={"choices": ("stop", "skip", "rollback")})
+    nonfinite_limit: int = dataclasses.field(default=10, metadata={"min": 1})
+    watchdog: float = dataclasses.field(default=100.0, metadata={"min": 0.0})
 
     def __post_init__(self):
         if self.batch_size % self.accumulate:
@@ -58,7 +61,8 @@ class TrainConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The whole of a training run between two steps: `ema` is None where none is kept, `step` counts finished updates (i32 []).
+    """The whole of a training run between two steps: `ema` is None where none is kept, `step` counts batches (i32 []), which are as many
+    updates unless some were passed over (`train.nonfinite`).
 
     `pace` (f32 []) is the least share of the schedule to count as done, written by the loop's clock; None where steps alone count.
     """

@@ -2,11 +2,12 @@
 
 step(state, batch) -> (state, metrics) draws its key as fold_in(base, state.step), so that no generator is carried or saved. The loss
 is per example; the mean over the batch is taken here. Metrics are the mean loss, the mean of every term of Aux, `grad_norm` (before
-clipping) and `lr`.
+clipping), `lr`, and BLAME: the first leaf, in tree order, whose gradient is not finite (i32 [], -1 where all are).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from causal_gen.train.state import State, TrainConfig
 from causal_gen.types import Array, Batch, ConfigError, Key, Params, PyTree
 
 Metrics = dict[str, Array]
+BLAME = "bad_gradient"
 
 
 def keys(seed: int) -> tuple[Key, Key, Key]:
@@ -80,6 +82,13 @@ def accumulate_gradient(model: Model, params: Params, key: Key, batch: Batch, st
     return mean, jax.tree.map(lambda m: jnp.mean(m, 0), metrics), jax.tree.map(lambda s: jnp.sum(s, 0), stats)
 
 
+def _norm(grads: PyTree) -> tuple[Array, Array]:
+    """The global norm, and the first leaf whose own is not finite (-1: none)."""
+    squares = jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)])
+    bad = ~jnp.isfinite(squares)
+    return jnp.sqrt(squares.sum()), jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
 def make_step(model: Model, train: TrainConfig) -> Callable[..., tuple[State, Metrics]]:
     """The pure step(state, batch, axis=None). `axis` names the mapped axis to reduce over in pmap mode; under jit XLA reduces.
 
@@ -100,14 +109,20 @@ def make_step(model: Model, train: TrainConfig) -> Callable[..., tuple[State, Me
         if axis is not None:
             grads, metrics, stats = jax.lax.pmean(grads, axis), jax.lax.pmean(metrics, axis), jax.lax.psum(stats, axis)
         grads = optim.zero_frozen(groups, grads)
-        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "lr": rate(state.step, state.pace)}
+        norm, blame = _norm(grads)
+        metrics = {**metrics, "grad_norm": norm, "lr": rate(optim.updates(state.opt), state.pace)}
+        good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+        metrics[BLAME] = blame
         trainable, carried = optim.split_state(state.params)
         updates, opt = tx.update(grads, state.opt, trainable, pace=state.pace)
         params = optim.join_state(optax.apply_updates(trainable, updates), carried)
         if stats is not None:
             params = optim.join_state(optim.split_state(params)[0], model.update_state(params, stats))
         ema = None if train.ema_decay is None else optim.average(train.ema_decay, state.step, state.ema, params)
-        return State(params=params, ema=ema, opt=opt, step=state.step + 1, pace=state.pace), metrics
+        new = State(params=params, ema=ema, opt=opt, step=state.step, pace=state.pace)
+        if train.nonfinite == "skip":  # here, since by the time that the host has seen the numbers the next step is under way
+            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
+        return dataclasses.replace(new, step=state.step + 1), metrics
 
     return step
 

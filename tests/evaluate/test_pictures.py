@@ -59,6 +59,6 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 def test_training_pictures_are_one_uint8_picture():
     source = PendulumConfig(size=64, test_size=8).make()
     draw = pictures.training_pictures(Simulator(32), source, scenes=2)
-    found = draw({}, 7)
+    found = draw({}, 7, lambda: False)
     assert set(found) == {"counterfactuals"}
     assert found["counterfactuals"].dtype == np.uint8 and found["counterfactuals"].ndim == 3 and found["counterfactuals"].shape[-1] == 3

@@ -62,10 +62,12 @@ def test_no_leak(name):
         assert (felt[:, 0][seen] > 0).all()
 
 
-@pytest.mark.parametrize(("name", "scan"), [("grouped", True), ("grouped", False), ("merged", True), ("experts", True)])
-def test_scanned_written_out_and_recomputed_layers_are_the_same(name, scan):
+@pytest.mark.parametrize(
+    ("name", "scan", "remat"), [("grouped", True, "full"), ("grouped", False, "dots"), ("merged", True, "dots"), ("experts", True, "full")]
+)
+def test_scanned_written_out_and_recomputed_layers_are_the_same(name, scan, remat):
     decoder, params, x, fields = stack(name)
-    other = Decoder(dataclasses.replace(CONFIGS[name], scan=scan, remat=True), VISIBILITY)
+    other = Decoder(dataclasses.replace(CONFIGS[name], scan=scan, remat=remat), VISIBILITY)
 
     def loss(decoder, params, x):
         h, new = decoder.apply(params, x, fields)

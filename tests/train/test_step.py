@@ -12,7 +12,7 @@ import pytest
 
 from causal_gen.parallel.rules import leaf_path
 from causal_gen.train.state import TrainConfig
-from causal_gen.train.step import make_heldout, make_init, make_step
+from causal_gen.train.step import BLAME, make_heldout, make_init, make_step
 from causal_gen.types import ConfigError
 from tests.train.toy import ToyModel, ToySource
 
@@ -68,7 +68,7 @@ def test_the_key_depends_on_the_step_and_the_seed_alone():
 
 def test_metrics_are_means_of_the_terms_and_the_state_is_updated_without_gradient():
     state, metrics = jax.jit(make_step(ToyModel(), TRAIN))(make_init(ToyModel(), TRAIN)(), BATCH)
-    assert set(metrics) == {"loss", "square", "absolute", "grad_norm", "lr"}
+    assert set(metrics) == {"loss", "square", "absolute", "grad_norm", "lr", BLAME} and int(metrics[BLAME]) == -1
     assert float(metrics["loss"]) == pytest.approx(float(metrics["square"] + metrics["absolute"]), rel=1e-6)
     np.testing.assert_allclose(state.params["state"]["mean"], 0.5 * BATCH["x"].mean(0), rtol=1e-5)
     chex.assert_trees_all_equal(state.ema["state"], state.params["state"])
