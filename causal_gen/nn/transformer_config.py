@@ -31,7 +31,8 @@ class TransformerConfig:
     position: how attention hears of places (nn/positions.py); `length` bounds learned ones, `frame_weight` is that of rope_dual.
     tie: the readout is the embedding, where the model has both.  initial: standard deviation of fresh embeddings, of tokens and places.
     backend, block: of attention (nn/attention.py); "ring" where texts are so long that mesh.sequence splits them.  scan: one compiled block
-    for all layers, so that compile time does not grow with depth; without it they are written out, the full unrolling of that scan, which is faster on a CPU: 14-30% in training, twofold in decoding.
+    for all layers, so that compile time does not grow with depth; without it they are written out, the full unrolling of that scan, which
+    is faster on a CPU: 14-30% in training, twofold in decoding.
     remat: what the backward pass recomputes of each block (nn/remat.py), no key of a config since `train.remat` says it.
     """
 
