@@ -1,11 +1,14 @@
-"""The optimiser of a TrainConfig: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, cosine decay and clipping.
+"""The optimiser of a TrainConfig: AdamW or Muon, with warm-up, cosine decay and clipping.
 
     lr(t)  = lr min(1, (t+1)/warmup) (1 + cos(pi (t - warmup)_+ / (steps - warmup))) / 2        (1)
     ema    <- d ema + (1 - d) params,  d = min(decay, (1 + t) / (10 + t))                       (2)
+    Muon: a kernel [m, n] moves along  .2 sqrt(max(m, n)) U V^T,  U S V^T its momentum          (3)
 
 t counts finished updates, or is the share `pace` of all of them where that is more, inside of the cosine. In (1) the first update is
-already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the average of a short run is mostly its initial weights. A
-model's groups() scale, turn, thin out or freeze the updates of its parts.
+already made with lr/warmup > 0. In (2) the decay warms up, since otherwise the average of a short run is mostly its initial weights. In (3)
+U V^T comes from four Newton-Schulz sweeps (optax's), and all that is no kernel, such as vectors and tables of embeddings, moves as under
+Adam with Nesterov's momentum, at the same rate. A model's groups() scale, turn, thin out or freeze the updates of its parts.
+Sources: AdamW Loshchilov & Hutter 2019 (arXiv:1711.05101); (3) Jordan et al. 2024, its scale Liu et al. 2025 (arXiv:2502.16982).
 """
 
 from __future__ import annotations
@@ -17,11 +20,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from causal_gen.models.base import Group
 from causal_gen.parallel.rules import leaf_path
 from causal_gen.train.state import TrainConfig
 from causal_gen.types import Array, ConfigError, Float, Params, PyTree
+
+
+RMS = 0.2  # of the entries of an update (3), about that of Adam's, so that one learning rate serves both
 
 
 def split_state(params: Params) -> tuple[Params, Any]:
@@ -110,10 +117,29 @@ def only_every(inner: optax.GradientTransformation, k: int) -> optax.GradientTra
     return optax.GradientTransformation(init, update)
 
 
+def _muon() -> optax.GradientTransformation:
+    """The direction (3) of every kernel, and Adam's of all else; rate and sign, which optax's has of its own, come last in our chain."""
+    own = muon(1.0, ns_steps=4, preconditioning="aol", consistent_rms=RMS, muon_weight_dimension_numbers=_matrices)
+    return optax.chain(own, optax.scale(-1.0))
+
+
+def _matrices(params: PyTree) -> PyTree:
+    """Which axes of a leaf make m and n of (3), None where it is no kernel: [m, n] of each layer of a stack, [h w c, n] of a convolution."""
+
+    def axes(path: tuple, leaf: Any) -> MuonDimensionNumbers | None:
+        names = leaf_path(path).split("/")
+        if names[-1] != "kernel" or leaf.ndim < 2:
+            return None
+        inputs = (leaf.ndim - 2,) if "blocks" in names else tuple(range(leaf.ndim - 1))
+        return MuonDimensionNumbers(inputs, leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
 def _direction(train: TrainConfig, group: Group) -> optax.GradientTransformation:
     if group.frozen:
         return optax.set_to_zero()
-    parts = [optax.scale_by_adam()]
+    parts = [optax.scale_by_adam() if train.optimizer == "adamw" else _muon()]
     if group.sign != 1:
         parts.insert(0, optax.scale(float(group.sign)))
     if train.weight_decay:

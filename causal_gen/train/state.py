@@ -18,7 +18,8 @@ from causal_gen.types import ConfigError, Params, PyTree, UserError
 class TrainConfig:
     """How a model is trained. `steps` count updates; a batch of `batch_size` examples is cut into `accumulate` microbatches.
 
-    The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more.
+    `optimizer` is "adamw", or "muon", which turns the momentum of every kernel into its nearest orthogonal matrix: fewer steps, each a
+    little longer (train/optim.py). The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on leaves of rank 2 and more.
     Gradients are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average. `time_limit` in seconds
     (compilation included, over all resumes of a run) stops it early. `annealing` "steps" leaves the schedule as it is then; "time" hurries
     it, so that the rate has fallen to its end when the limit is reached: such a run is a function of the machine's speed, unless the
@@ -29,6 +30,7 @@ class TrainConfig:
     steps: int = dataclasses.field(default=1000, metadata={"min": 1})
     batch_size: int = dataclasses.field(default=32, metadata={"min": 1})
     seed: int = dataclasses.field(default=0, metadata={"min": 0, "max": 2**31 - 1})
+    optimizer: str = dataclasses.field(default="adamw", metadata={"choices": ("adamw", "muon")})
     learning_rate: float = dataclasses.field(default=1e-3, metadata={"min": 0.0})
     warmup_steps: int = dataclasses.field(default=0, metadata={"min": 0})
     schedule: str = dataclasses.field(default="cosine", metadata={"choices": ("cosine", "constant")})

@@ -5,13 +5,13 @@
         --config.train.init_from='{"^(embed|decoder)": "runs/pairs_language"}'
     python -m experiments.evaluate --workdir=runs/conan
 
-Pairs of texts in two languages of the same words, where only the last word says which language it is (data/pairs.py). The negatives are
-the 8 hardest of the batch, mined at every step. Modes: `abrupt` (the mask is bidirectional at once), `causal` (it stays causal), `unmined`
-(soft, with all negatives), `language` (the causal language model that training starts from) and `tiny` (CI).
+Pairs of texts in two languages of the same words, where only the last word says which language it is (data/pairs.py). Modes: `abrupt` (the
+mask is bidirectional at once), `causal` (it stays causal), `mined` (soft, against the 16 hardest of the batch alone, mined at every step),
+`language` (the causal language model that training starts from) and `tiny` (CI).
 
-Nothing is learned in these 300 steps (seed 0): all embeddings point one way (mean cosine .99997 with any other row's partner, .99999 with
-the hardest), recall@1 is .000 of 1,000; `unmined` .002 (cosine .951). What a soft start does to retrieval has therefore not been measured;
-the laws are checked in tests.
+Measured, 600 steps of 64 from a language model of 600, recall@1 of 1,000 held-out rows, seeds 0 to 2: soft .481, .698, .625; abrupt .764,
+.899, .750; causal .220, .368, .335. That a soft start helps retrieval is not seen at this size: what the mask opens to is worth so much
+here that waiting for it costs. With `mined` all embeddings come to point one way (recall .001, .003, .001), MINED_FRESH
 """
 
 from ml_collections import ConfigDict
@@ -20,18 +20,18 @@ from configs.common import check_mode
 
 
 def get_config(mode: str = "") -> ConfigDict:
-    check_mode(mode, ("abrupt", "causal", "unmined", "language", "tiny"))
+    check_mode(mode, ("abrupt", "causal", "mined", "language", "tiny"))
     config = ConfigDict()
-    config.data = {"name": "pairs", "size": 20_000, "test_size": 1_000}
+    config.data = {"name": "pairs", "concepts": 20, "words": 6, "noise": 0.0, "size": 20_000, "test_size": 1_000}
     config.model = {
         "name": "embedder",
         "visibility": {"abrupt": "full()", "causal": "causal()"}.get(mode, "soft(causal(), full())"),
-        "hard": 0 if mode == "unmined" else 8,
+        "hard": 16 if mode == "mined" else 0,
         "transformer": {"width": 32, "layers": 3, "heads": 4, "backend": "dense", "scan": True},
     }
-    if mode in ("", "unmined", "tiny"):
-        config.model.mask_schedule = {"start": 0.0, "end": 1.0, "begin": 0, "finish": 150}
-    config.train = {"steps": 300, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 20, "ema_decay": 0.98}
+    if mode in ("", "mined", "tiny"):
+        config.model.mask_schedule = {"start": 0.0, "end": 1.0, "begin": 0, "finish": 300}
+    config.train = {"steps": 600, "batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 20, "ema_decay": 0.98}
     config.checkpoint = {"every": 1_000}
     config.log = {"every": 50, "eval_every": 0, "pictures_every": 0}
     if mode == "language":

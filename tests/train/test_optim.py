@@ -60,6 +60,39 @@ def test_the_first_adam_update_is_the_rate_times_the_sign():
     np.testing.assert_allclose(moved(PLAIN, {".*": Group()})["a"]["kernel"], -0.1, rtol=1e-5)
 
 
+def muon_update(grads):
+    """The first update by Muon at rate 1 of parameters that are 0."""
+    train = TrainConfig(steps=100, optimizer="muon", learning_rate=1.0, schedule="constant", clip_norm=None)
+    tx, zeros = optim.optimizer(train, {".*": Group()}), jax.tree.map(jnp.zeros_like, grads)
+    return jax.tree.map(np.asarray, tx.update(grads, tx.init(zeros), zeros)[0])
+
+
+def test_muon_moves_a_kernel_along_all_its_directions_alike_and_against_the_gradient():
+    gradient = jax.random.normal(jax.random.key(0), (24, 16)) * jnp.logspace(-1, 1, 16).reshape(1, 16)
+    update = muon_update({"kernel": gradient})["kernel"]
+    sizes = np.linalg.svd(update, compute_uv=False) / (optim.RMS * 24**0.5)
+    assert 0.6 < sizes.min() and sizes.max() < 1.3  # the gradient's own spread over two orders
+    u, _, v = np.linalg.svd(np.asarray(gradient), full_matrices=False)
+    exact = -optim.RMS * 24**0.5 * u @ v
+    assert (update * exact).sum() > 0.95 * np.linalg.norm(update) * np.linalg.norm(exact)
+
+
+def test_muon_takes_layers_of_a_stack_one_by_one_and_a_convolution_as_one_matrix():
+    stack, conv = jax.random.normal(jax.random.key(1), (3, 8, 12)), jax.random.normal(jax.random.key(2), (3, 3, 4, 8))
+    together = muon_update({"blocks": {"out": {"kernel": stack}}})["blocks"]["out"]["kernel"]
+    for layer in range(3):
+        np.testing.assert_allclose(together[layer], muon_update({"kernel": stack[layer]})["kernel"], atol=1e-5)
+    flat = muon_update({"kernel": conv.reshape(36, 8)})["kernel"]
+    np.testing.assert_allclose(muon_update({"kernel": conv})["kernel"].reshape(36, 8), flat, atol=1e-5)
+
+
+def test_muon_leaves_what_is_no_kernel_to_adam_with_nesterovs_momentum():
+    grads = {"bias": jnp.array([3.0, -2.0]), "embed": jnp.array([[0.5, -4.0]])}
+    adam = optax.scale_by_adam(nesterov=True)
+    wanted, _ = adam.update(grads, adam.init(grads))
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, -want, rtol=1e-5), muon_update(grads), wanted)
+
+
 def test_weight_decay_shrinks_matrices_and_leaves_vectors():
     train = TrainConfig(steps=100, learning_rate=0.1, schedule="constant", weight_decay=0.5, clip_norm=None)
     change = moved(train, {".*": Group()}, grads=jax.tree.map(jnp.zeros_like, GRADS))
