@@ -10,13 +10,14 @@ read, and hashes after. What is damaged or unfinished is skipped, aloud, for the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ from causal_gen.train.checkpoint_retention import CheckpointConfig
 from causal_gen.train.state import State
 from causal_gen.types import CheckpointError, Params, PyTree
 
+T = TypeVar("T")
 ARRAYS = ("params", "ema", "rest")
 TEXTS = ("meta", "hashes")
 FORMAT = 2  # of the item hashes; 1, which had no number, was {path of a leaf: hash}
@@ -236,39 +238,28 @@ class Checkpoints:
         )
 
     def _verified(self, step: int, wanted: Wanted, whole: bool) -> dict[str, Any]:
-        """One checkpoint, or an error that is the same in every process."""
-        try:
-            read, error = self._checked(step, wanted, whole), None
-        except CheckpointError as caught:
-            read, error = {}, caught
-        if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(error is not None)).any():
-            error = error or DamagedError("another process could not read it")
-        if error is not None:
-            raise error
-        return read
-
-    def _checked(self, step: int, wanted: Wanted, whole: bool) -> dict[str, Any]:
-        texts = self._read(step, {name: ocp.args.JsonRestore() for name in TEXTS})
-        sealed = _of_first(manifest.present(self.folder / str(step)))
-        leaves = self._leaves(step, texts["hashes"], sealed)
-        shapes = wanted(step, leaves)
+        """One checkpoint, in stages that succeed in every process or raise in every process, so that none waits for another for ever."""
+        folder = self.folder / str(step)
+        texts = _together(lambda: self._read(step, {name: ocp.args.JsonRestore() for name in TEXTS}))
+        sealed = _of_first(manifest.present(folder))
+        leaves = _together(lambda: self._leaves(step, texts["hashes"], sealed))
+        shapes = _together(lambda: wanted(step, leaves))
         if not sealed:
-            _say(f"checkpoint {step} has no {manifest.NAME} (killed before it was written, or older code): the hashes of its arrays decide")
+            _say(
+                f"checkpoint {step} has no {manifest.NAME} (killed before it, still being written, or older code): its hashes decide"
+            )
         elif self._config.verify_files:
-            self._check_files(step, None if whole else (*shapes, *TEXTS))
-        for name, tree in shapes.items():
-            differs = match.mismatch(name, tree, self._metadata(step, name))
-            if differs:
-                raise CheckpointError(f"checkpoint {step} in {self.folder} {differs}")
+            _together(lambda: self._check_files(step, None if whole else (*shapes, *TEXTS)))
+        _together(lambda: self._check_shapes(step, shapes))
         construct = ocp.checkpoint_utils.construct_restore_args
         args = {name: ocp.args.PyTreeRestore(tree, restore_args=construct(tree)) for name, tree in shapes.items()}
-        read = self._read(step, args)
+        read = _together(lambda: self._read(step, args))
         for path, value in hashes({name: read[name] for name in shapes}).items():
             if leaves.get(path) != value:
                 raise DamagedError(f"{path} differs from what was saved")
         if whole and not sealed and not self._read_only and jax.process_index() == 0:
             with contextlib.suppress(OSError):  # a disk that is full is told of by the next save
-                manifest.write(self.folder / str(step))
+                manifest.write(folder)
         return {**read, "meta": texts["meta"]}
 
     def _leaves(self, step: int, stored: Any, sealed: bool) -> dict[str, str]:
@@ -287,17 +278,22 @@ class Checkpoints:
         return stored["leaves"]
 
     def _check_files(self, step: int, items: Collection[str] | None) -> None:
-        """Process 0 reads, all processes raise."""
-        reason = refused = None
+        if jax.process_index() != 0:
+            return
         try:
-            reason = manifest.damage(self.folder / str(step), items) if jax.process_index() == 0 else None
+            reason = manifest.damage(self.folder / str(step), items)
+        except PermissionError as error:
+            raise CheckpointError(f"checkpoint {step} in {self.folder} may not be read ({noise.line(error)}): give it rights") from error
         except OSError as error:
-            refused = error
-        if _of_first(refused is not None):
-            why = noise.line(refused) if refused else "process 0 says why"
-            raise CheckpointError(f"checkpoint {step} in {self.folder} cannot be read ({why}): give it rights, or mend the disk")
-        if _of_first(reason is not None):
-            raise DamagedError(reason or "its files are not what was written")
+            reason = noise.line(error)
+        if reason:
+            raise DamagedError(reason)
+
+    def _check_shapes(self, step: int, wanted: Mapping[str, PyTree]) -> None:
+        for name, tree in wanted.items():
+            differs = match.mismatch(name, tree, self._metadata(step, name))
+            if differs:
+                raise CheckpointError(f"checkpoint {step} in {self.folder} {differs}")
 
     def _metadata(self, step: int, item: str) -> PyTree:
         """Shapes and dtypes of an item on disk; {} where there is no such item."""
@@ -324,8 +320,8 @@ class Checkpoints:
         self._manager.close()
         if jax.process_index() == 0:
             for step in steps:
-                others = len(list(self.folder.glob(f"damaged-{step}*")))
-                aside = self.folder / (f"damaged-{step}" + (f"-{others + 1}" if others else ""))
+                names = (f"damaged-{step}" + (f"-{count}" if count > 1 else "") for count in itertools.count(1))
+                aside = next(self.folder / name for name in names if not (self.folder / name).exists())
                 try:
                     (self.folder / str(step)).rename(aside)
                 except OSError as error:
@@ -344,6 +340,24 @@ def _say(text: str) -> None:
 def _of_first(value: bool) -> bool:
     """What process 0 says."""
     return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
+def _together(work: Callable[[], T]) -> T:
+    """What `work` gives where it succeeds in every process; else the same kind of error in all of them."""
+    result: Any = None
+    error: CheckpointError | None = None
+    try:
+        result = work()
+    except CheckpointError as caught:
+        error = caught
+    if jax.process_count() > 1:
+        kind = 0 if error is None else 1 if isinstance(error, DamagedError) else 2
+        worst = int(np.max(multihost_utils.process_allgather(np.array(kind))))
+        if worst > kind:
+            error = (CheckpointError if worst == 2 else DamagedError)("another process could not read it")
+    if error is not None:
+        raise error
+    return result
 
 
 def _items(state: State) -> dict[str, PyTree]:

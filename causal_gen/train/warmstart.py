@@ -77,9 +77,7 @@ def _stored(folder: str, what: str) -> tuple[Mapping[str, Any], int]:
             raise CheckpointError(f"{what}: {error}") from error
         return exported.leaves, exported.step
     if not (Path(folder) / "checkpoints").is_dir():
-        raise WorkdirError(
-            f"{what}: {folder or 'nothing'} is no workdir of a trained run; write workdir, workdir:subtree or a file"
-        )
+        raise WorkdirError(f"{what}: {folder or 'nothing'} is no workdir of a trained run; write workdir, workdir:subtree or a file")
     try:
         with Checkpoints(Path(folder) / "checkpoints", read_only=True) as saved:
             _, tree, step, _ = saved.stored()
