@@ -52,7 +52,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         if values.serve or values.dtype != "float32":
             raise cli.UsageError("--suite=loop compares two sides by itself, in float32; leave out --serve and --dtype")
         told = benchmark_loop.loop(values.steps, values.batch or benchmark_loop.BATCH)
-        print(json.dumps({"bench": "loop", "device": jax.devices()[0].device_kind, "allocator": cli.allocator_is_tuned(os.environ), **told}))
+        facts = {"device": jax.devices()[0].device_kind, "allocator": cli.allocator_is_tuned(os.environ)}
+        print(json.dumps({"bench": "loop", **facts, **told}))
         return
     imported = time.perf_counter() - _STARTED
     begun = time.perf_counter()

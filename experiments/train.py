@@ -24,7 +24,7 @@ python -m experiments.train --workdir=runs/demo --config.train.steps=9000 --prof
 def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("config", None, "config file, with an optional mode: configs/x/y.py[:mode]", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run: config, checkpoints, metrics, samples", flag_values=values)
-    flags.DEFINE_string("profile", None, "FIRST:LAST, the steps that JAX's profiler traces, into the workdir's profile/", flag_values=values)
+    flags.DEFINE_string("profile", None, "FIRST:LAST, steps for JAX's profiler to trace, into the workdir's profile/", flag_values=values)
     text = "stop at the first nan that any operation makes, and name the operation; much slower"
     flags.DEFINE_boolean("debug_nans", False, text, flag_values=values)
 

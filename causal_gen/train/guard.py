@@ -108,7 +108,7 @@ def named_nans(step: Callable[..., Any]) -> Callable[..., Any]:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).resolve().parents]
             text = str(error).strip().splitlines()[0].partition(". ")[0]
             where = f" ({Path(frames[-1].filename).relative_to(PACKAGE.parent)}:{frames[-1].lineno})" if frames else ""
-            raise NonFiniteError(f"{text}{where}: training stopped and nothing of this step was saved; mend what is computed there") from error
+            raise NonFiniteError(f"{text}{where}: training stopped and nothing of it was saved; mend what is computed there") from error
 
     return call
 

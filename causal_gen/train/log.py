@@ -101,7 +101,7 @@ class Logger:
         self._bar = _bar(total, first) if self._stream.isatty() else None
 
     def step(self, step: int, metrics: Mapping[str, float], extra: Mapping[str, float] | None = None) -> None:
-        """The numbers of one finished step, {} of one that was passed over; `extra` (held-out losses) stand beside the means of the window."""
+        """The numbers of one finished step, {} of one that was passed over; `extra` (held-out losses) stand beside means of the window."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1

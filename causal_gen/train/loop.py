@@ -131,6 +131,17 @@ class Engine:
         """The state of step 0, and what `train.init_from` gave."""
         return warmstart.start(self.begin(), self.train.init_from, jax.tree.map(lambda x: x.sharding, self.abstract.params))
 
+    def last(self, saved: Checkpoints) -> tuple[State, dict[str, Any]]:
+        """The state of the last checkpoint and its meta; that of step 0, and {}, where there is none."""
+        if saved.latest() is None:
+            state, self.origin = self.start()
+            return state, {}
+        state, meta = saved.restore(self.abstract)
+        self.origin = meta.get("init_from", {})
+        if self.abstract.pace is not None:  # a clock's, which is not saved
+            state = dataclasses.replace(state, pace=np.float32(0))
+        return state, meta
+
     def examples(self, index: int) -> np.ndarray:
         """Numbers of the examples of batch `index`, over all processes."""
         return batches.indices(self.train.seed, index, self.train.batch_size, self.data.size("train"))
@@ -201,9 +212,4 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     placed = rules.shardings(shapes, devices, mesh.rules)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
     engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(init, out_shardings=placed))
-    if saved.latest() is not None:
-        state, meta = saved.restore(abstract)
-        engine.origin = meta.get("init_from", {})
-        return engine, state, meta
-    state, engine.origin = engine.start()
-    return engine, state, {}
+    return engine, *engine.last(saved)

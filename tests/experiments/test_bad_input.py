@@ -170,3 +170,17 @@ def test_evidence_of_the_wrong_shape_or_range(refused, trained, tmp_path, array,
 
 def test_a_folder_without_pictures(refused, trained, tmp_path):
     assert "holds no picture" in refused("counterfactual", f"--workdir={trained}", "--do=angle=1", f"--evidence={tmp_path}")
+
+
+@pytest.mark.parametrize("window", ["10", "15:10", "0:3", "a:b"])
+def test_a_profile_window_that_is_none(refused, toy, tmp_path, window):
+    said = refused("train", f"--config={toy}", f"--workdir={tmp_path / 'run'}", f"--profile={window}")
+    assert f"--profile={window}: write FIRST:LAST" in said
+
+
+@pytest.mark.slow
+def test_a_model_that_makes_a_nan_is_told_of_by_its_operation(refused, toy, tmp_path):
+    """A rate so high that the second step's pictures overflow."""
+    flags = ["--debug_nans", "--config.train.learning_rate=1e30", "--config.train.clip_norm=none", "--config.train.steps=6"]
+    said = refused("train", f"--config={toy}", f"--workdir={tmp_path / 'run'}", *flags)
+    assert "nan" in said and "encountered in" in said and "causal_gen" in said

@@ -16,7 +16,14 @@ from causal_gen.train import lock
 from causal_gen.train.lock import Lock
 from causal_gen.types import WorkdirError
 
-HOLD = "import sys, time; from pathlib import Path; from causal_gen.train.lock import Lock\nwith Lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from causal_gen.train.lock import Lock
+with Lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from causal_gen.parallel.mesh import MeshConfig
-from causal_gen.train import checkpoint
+from causal_gen.train import checkpoint, guard
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints, load_params
 from causal_gen.train.log import LogConfig
 from causal_gen.train.loop import fit, prepare
+from causal_gen.train.nonfinite import Numbers
 from causal_gen.train.state import NonFiniteError, TrainConfig
 from causal_gen.types import CheckpointError, ConfigError, WorkdirError
 from tests.train.toy import CONFIG, ToyModel, ToySource
@@ -267,3 +268,44 @@ def test_a_disk_that_refuses_is_one_line_and_earlier_checkpoints_stay(tmp_path, 
         run(tmp_path)
     assert "\n" not in str(caught.value)
     assert state_at(tmp_path).step == 4
+
+
+def test_the_next_batch_is_under_way_before_the_numbers_of_a_step_are_asked_for(tmp_path, monkeypatch):
+    """While step k + 1 runs, batch k + 2 is gathered and placed, and only then are the numbers of step k read; where something is due they
+    are read at once."""
+    gathered, at = [], {}
+
+    class Noting(ToySource):
+        def gather(self, split, indices):
+            gathered.append(split)
+            return super().gather(split, indices)
+
+    read = Numbers.read
+
+    def noting(self, step, metrics):
+        at[step] = gathered.count("train") - 1  # one was the compiler's
+        return read(self, step, metrics)
+
+    monkeypatch.setattr(Numbers, "read", noting)
+    run(tmp_path, source=Noting(), log=dataclasses.replace(LOG, eval_every=0))
+    assert at == {step: step + 1 + (step % EVERY.every != 0) for step in range(1, 13)}
+
+
+def test_a_window_of_steps_is_profiled_and_one_that_is_not_to_come_is_refused(tmp_path, capfd):
+    run(tmp_path, profile=(3, 4))
+    assert f"profile in {tmp_path / 'profile'}" in capfd.readouterr().out
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    for window in ((3, 4), (13, 17)):
+        with pytest.raises(ConfigError, match=f"profile {window[0]}:{window[1]}: this start makes the steps 13 to 16") as caught:
+            run(tmp_path, profile=window, train=dataclasses.replace(TRAIN, steps=16))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_clock_hurries_a_resumed_run_too(tmp_path, monkeypatch):
+    """Its leaf of the state is not saved."""
+    train = dataclasses.replace(TRAIN, annealing="time", time_limit=1000.0)
+    run(tmp_path, train=dataclasses.replace(train, steps=8))
+    monkeypatch.setattr(guard.Clock, "pace", property(lambda self: 0.99))
+    run(tmp_path, train=train)
+    rates = {row["step"]: row["lr"] for row in rows(tmp_path)}
+    assert rates[8] > 10 * rates[9] > 0

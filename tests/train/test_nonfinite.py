@@ -123,7 +123,9 @@ def test_a_run_that_breaks_off_and_goes_on_passes_over_the_same_batches(tmp_path
     assert meta["passed"] == record["passed"]
 
 
-@pytest.mark.parametrize(("policy", "said"), [("skip", "the last of 3 skipped steps in a row"), ("rollback", "after 2 returns to checkpoint 4")])
+@pytest.mark.parametrize(
+    ("policy", "said"), [("skip", "the last of 3 skipped steps in a row"), ("rollback", "after 2 returns to checkpoint 4")]
+)
 def test_there_is_a_limit_to_it(tmp_path, policy, said):
     with pytest.raises(NonFiniteError, match=rf"{said}, more than train.nonfinite_limit=2") as caught:
         run(tmp_path, bad_at(5, 0, 1), nonfinite=policy, nonfinite_limit=2)
@@ -150,8 +152,9 @@ class Steep(ToyModel):
 
 
 def test_a_gradient_is_named_by_its_parameter_and_the_batch_by_its_examples(tmp_path):
+    settings = {"train": TRAIN, "mesh": MeshConfig(), "checkpoint": EVERY, "log": LogConfig(tensorboard=False), "config": CONFIG}
     with pytest.raises(NonFiniteError, match="the gradient of second/kernel is not finite at step 6") as caught:
-        fit(Steep(), ToySource(), tmp_path, train=TRAIN, mesh=MeshConfig(), checkpoint=EVERY, log=LogConfig(tensorboard=False), config=CONFIG)
+        fit(Steep(), ToySource(), tmp_path, **settings)
     assert ", ".join(map(str, of(5))) in str(caught.value) and "\n" not in str(caught.value)
 
 

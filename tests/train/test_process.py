@@ -65,9 +65,8 @@ def train(mode, workdir):
     watchdog.FLOOR = 5.0
     batches = 10**4 if mode == "evaluate" else 1
     log = LogConfig(eval_every=0, eval_batches=batches, tensorboard=False)
-    return fit(
-        ToyModel(), LongSource(mode=mode), workdir, train=TRAIN, mesh=MeshConfig(), checkpoint=CheckpointConfig(every=8), log=log, config=CONFIG
-    )
+    settings = {"train": TRAIN, "mesh": MeshConfig(), "checkpoint": CheckpointConfig(every=8), "log": log, "config": CONFIG}
+    return fit(ToyModel(), LongSource(mode=mode), workdir, **settings)
 
 
 @pytest.fixture
