@@ -305,11 +305,13 @@ class _Deferred:
 def train(experiment: Experiment, workdir: str | Path) -> Run:
     """Train into `workdir`, or go on where a run in it stopped. Raises `WorkdirError` if it holds another run."""
     from causal_gen.evaluate.pictures import training_pictures
+    from causal_gen.parallel import hosts
     from causal_gen.train.guard import check_workdir
     from causal_gen.train.loop import fit
 
+    hosts.agree_on_run(experiment.config)
     check_workdir(Path(workdir), experiment.config)
-    kept.store(Path(workdir) / KEPT, getattr(experiment.data, "files", {}))
+    hosts.once(lambda: kept.store(Path(workdir) / KEPT, getattr(experiment.data, "files", {})))
     drawn = experiment.log.pictures_every > 0 and hasattr(experiment.model, "factors")
     return fit(
         experiment.model,

@@ -243,7 +243,7 @@ def _token_scores(trained: Any, answers: dict[str, Any], question: Any, given: A
     return jsonable(scores)
 
 
-COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True)
+COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -112,7 +112,7 @@ def passages(tokenizer: Any, labels: list[str], drawn: list[Any]) -> str:
     return "\n\n".join(parts)
 
 
-COMMAND = cli.Command("sample", __doc__, EXAMPLE, define, run, tune=True)
+COMMAND = cli.Command("sample", __doc__, EXAMPLE, define, run, tune=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

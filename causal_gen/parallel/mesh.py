@@ -7,6 +7,7 @@ sequence (positions in shards). A batch is split over data and fsdp together.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from causal_gen.types import ConfigError
+from causal_gen.types import ConfigError, Int
 
 AXES = ("data", "fsdp", "tensor", "sequence")
 BATCH_AXES = ("data", "fsdp")
@@ -82,7 +83,24 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
         )
 
 
+@functools.lru_cache(maxsize=64)
+def local_rows(mesh: Mesh, size: int) -> Int[np.ndarray, "slice"]:
+    """Numbers of the rows of a global batch of `size` that lie on this process's devices, ascending: all of them with one process.
+
+    Several processes may hold the same row (tensor and sequence repeat it), and a process's rows need not be consecutive.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    rows = np.unique(np.concatenate([np.arange(size)[place] for place in held]))
+    rows.flags.writeable = False
+    return rows
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Rows of this process (axis 0) to global arrays on the mesh; returns before the copy has ended."""
-    sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    """The rows of this process (axis 0, those of `local_rows`) to global arrays on the mesh; returns before the copy has ended."""
+    sharding, shards = batch_sharding(mesh), batch_shards(mesh)
+    share = len(local_rows(mesh, shards))
+
+    def put(value: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, value, (len(value) // share * shards, *value.shape[1:]))
+
+    return {name: put(value) for name, value in batch.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from causal_gen.parallel.hosts import Verdict, flat
 from causal_gen.train.state import NonFiniteError
 from causal_gen.types import WorkdirError
 
@@ -66,6 +67,11 @@ class Clock:
         return self._limit is not None and self.spent >= self._limit
 
 
+def verdict(signals: Signals, clock: Clock) -> Verdict:
+    """What this process alone would say at a step boundary; hosts.Council makes one verdict of all."""
+    return Verdict(signals.requested, clock.over, clock.pace)
+
+
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     """Raises NonFiniteError naming the first bad term. Terms come before the loss that they sum to, and that before the gradient."""
     last = ("loss", "grad_norm")
@@ -77,19 +83,13 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
             )
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(tree, Mapping):
-        return {k: v for name, value in tree.items() for k, v in _flat(value, f"{path}.{name}" if path else str(name)).items()}
-    return {path: list(tree) if isinstance(tree, tuple) else tree}
-
-
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Dotted paths under model and data whose values differ, FREE ones aside; both configs as JSON would hold them."""
-    flat = [_flat(json.loads(json.dumps({s: c.get(s) for s in ("model", "data")}, default=str))) for c in (old, new)]
-    keys = sorted(flat[0].keys() | flat[1].keys())
+    flats = [flat(json.loads(json.dumps({s: c.get(s) for s in ("model", "data")}, default=str))) for c in (old, new)]
+    keys = sorted(flats[0].keys() | flats[1].keys())
     free = [key for key in keys if any(key == name or key.startswith(name + ".") for name in FREE)]
     missing = object()
-    return [key for key in keys if key not in free and flat[0].get(key, missing) != flat[1].get(key, missing)]
+    return [key for key in keys if key not in free and flats[0].get(key, missing) != flats[1].get(key, missing)]
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:

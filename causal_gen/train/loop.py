@@ -20,8 +20,17 @@ from causal_gen.data import batches
 from causal_gen.data.base import Source
 from causal_gen.models.base import Model
 from causal_gen.parallel import compile as compiling
-from causal_gen.parallel import rules
-from causal_gen.parallel.mesh import MeshConfig, batch_sharding, batch_shards, check_batch_size, make_mesh, put_batch, replicated
+from causal_gen.parallel import hosts, rules
+from causal_gen.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    batch_shards,
+    check_batch_size,
+    local_rows,
+    make_mesh,
+    put_batch,
+    replicated,
+)
 from causal_gen.train import guard, meter, warmstart
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
@@ -59,18 +68,20 @@ def fit(
         meta = {"config": dict(config), "graph": graph, "init_from": engine.origin}
         with _opened(workdir, engine, state, log, config, argv) as logger:
             done, pending, stop = int(state.step), None, clock.used_up
-            batch = engine.batch(done)
+            batch, council = engine.batch(done), hosts.Council()
+            verdict = council.hear(done, guard.verdict(signals, clock))
             while done < train.steps and not stop:
                 if state.pace is not None:
-                    state = dataclasses.replace(state, pace=np.float32(clock.pace))
+                    state = dataclasses.replace(state, pace=np.float32(verdict.pace))
                 state, metrics = engine.step(state, batch)
                 done += 1
                 batch = engine.batch(done)
                 if pending is not None:
                     logger.step(*_checked(*pending))
                 pending = (done, metrics)
-                stop = signals.requested or clock.over or done == train.steps
-                due = _due(done, stop, signals.requested, checkpoint, log)
+                verdict = council.hear(done, guard.verdict(signals, clock))
+                stop = verdict.interrupted or verdict.over or done == train.steps
+                due = _due(done, stop, verdict.interrupted, checkpoint, log)
                 if not any(due):
                     continue
                 finished, pending = _checked(*pending), None  # a state that is not finite is never evaluated, drawn or saved
@@ -80,14 +91,15 @@ def fit(
                     if save:
                         saved.save(done, state, {**meta, "seconds": clock.spent}, scores.get("eval_loss"))
                     if draw and pictures is not None:
-                        logger.pictures(done, pictures(state.best_params, done))
+                        hosts.once(_draw, logger, pictures, done, hosts.gather(state.best_params))
                 logger.step(*finished, extra=scores)
             saved.wait()
-            if signals.requested:
+            hosts.barrier(f"saved step {done}")
+            if verdict.interrupted:
                 logger.say(f"stopped at step {done} and saved; run the same command again to go on")
             elif stop and done < train.steps:
                 logger.say(f"train.time_limit={train.time_limit:g} s is spent, at step {done} of {train.steps}; raise it to go on")
-    return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=signals.requested)
+    return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=verdict.interrupted)
 
 
 def _due(done: int, stop: bool, interrupted: bool, checkpoint: CheckpointConfig, log: LogConfig) -> tuple[bool, bool, bool]:
@@ -98,13 +110,19 @@ def _due(done: int, stop: bool, interrupted: bool, checkpoint: CheckpointConfig,
     return save, look, draw
 
 
+def _draw(logger: Logger, pictures: Pictures, step: int, params: Any) -> None:
+    logger.pictures(step, pictures(params, step))
+
+
 def _opened(workdir: Path, engine: Engine, state: State, log: LogConfig, config: Mapping[str, Any], argv: Sequence[str]) -> Logger:
     """Compile, write what describes the run, and open its log with the parameter table."""
     rows, first = engine.compile(state), int(state.step)
-    write_json(workdir / "config.json", config)
-    write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
+    hosts.barrier("compiled")
+    if hosts.first():
+        write_json(workdir / "config.json", config)
+        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
     total, size = engine.train.steps, engine.train.batch_size
-    logger = Logger(workdir, log, total=total, first=first, batch_size=size, flops=engine.flops, peak=engine.peak)
+    logger = Logger(workdir, log, total=total, first=first, batch_size=size, flops=engine.flops, peak=engine.peak, quiet=not hosts.first())
     logger.say(format_table(rows))
     return logger
 
@@ -135,10 +153,8 @@ class Engine:
 
     def batch(self, index: int) -> dict[str, jax.Array]:
         """Batch `index` on its way to the devices."""
-        rows = batches.batch(
-            self.data, "train", self.train.seed, index, self.train.batch_size, jax.process_index(), jax.process_count()
-        )  # fmt: skip
-        return put_batch(self.mesh, rows)
+        size = self.train.batch_size
+        return put_batch(self.mesh, batches.batch(self.data, "train", self.train.seed, index, size, local_rows(self.mesh, size)))
 
     def compile(self, state: State) -> list[rules.Row]:
         """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table."""
@@ -166,7 +182,7 @@ class Engine:
         chosen = range(min(count, max(size // rows, 1)))
         for i in chosen:
             indices = (size - (i + 1) * rows + np.arange(rows)) % size
-            local = np.array_split(indices, jax.process_count())[jax.process_index()]
+            local = indices[local_rows(self.mesh, rows)]
             scores = jax.device_get(self.score(params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)))
             sums = {name: sums.get(name, 0.0) + float(value) / len(chosen) for name, value in scores.items()}
         return {f"eval_{name}": value for name, value in sums.items()}
