@@ -146,7 +146,7 @@ def _count_heads(address: tuple[str, int], processes: int, deadline: float) -> N
         everywhere = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
         server = socket.create_server(address) if host in LOOPBACK else socket.create_server(("", port), **everywhere)
     except OSError as error:
-        raise HostsError(f"cannot listen at {host}:{port} ({error.strerror or error}): give --coordinator another port") from error
+        raise HostsError(f"cannot listen at {host}:{port} ({os.strerror(error.errno or 0)}): give --coordinator another port") from error
     began, present, problem = time.monotonic(), {0: socket.gethostname()}, ""
     with contextlib.ExitStack() as lines:
         lines.enter_context(server)
