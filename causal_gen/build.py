@@ -354,13 +354,19 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
     """The model and its parameters (EMA where trained) from a workdir alone: the latest, those of `step`, or the "best".
 
     `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
-    touched, so that a run restores where its dataset is gone. Raises `WorkdirError` or `CheckpointError`.
+    touched, so that a run restores where its dataset is gone. Of several processes each gets its shards, on the mesh of the config. Raises
+    `WorkdirError` or `CheckpointError`.
     """
+    from causal_gen.parallel import hosts, rules
+    from causal_gen.parallel.mesh import make_mesh
     from causal_gen.train.checkpoint import load_params
     from causal_gen.train.state import Run
 
     experiment, folder = reopen(workdir, overrides), Path(workdir)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    if hosts.count() > 1:
+        hosts.agree_on_run(experiment.config)
+        abstract = rules.place(abstract, make_mesh(experiment.mesh))
     params, found = load_params(folder, abstract, step)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
 

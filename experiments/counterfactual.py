@@ -41,6 +41,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
 
     from causal_gen import build as border
+    from causal_gen.parallel import hosts
     from experiments import evidence, questions
 
     trained = border.restore(values.workdir, overrides)
@@ -58,6 +59,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
     metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
     metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
+    if not hosts.first():
+        return
     out = Path(values.out or Path(values.workdir) / "counterfactual")
     out.mkdir(parents=True, exist_ok=True)
     _write_arrays(out / "counterfactual.npz", answers, question, given.num)

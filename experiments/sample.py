@@ -39,6 +39,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     from causal_gen import build as border
     from causal_gen.evaluate import batched
+    from causal_gen.parallel import hosts
     from experiments import questions
 
     trained = border.restore(values.workdir, overrides)
@@ -58,7 +59,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         ask = batched.Batched(trained.model, trained.params, min(values.num, 64))
         context = _context(trained, values.num)
         drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
-    _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
+    if hosts.first():
+        _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
 
 
 def _context(trained: Any, num: int) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """A model asked about many scenes: compiled once a function, in batches of one size, the last one padded.
 
 The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention. The noise of
-sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time.
+sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time. Several processes whose parameters lie
+on one mesh (train.checkpoint.load_params) ask together: the scenes of a batch are spread over it, and every process gets all results.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_gen.parallel import hosts
+from causal_gen.parallel.mesh import mesh_of, spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import Intervention, canonical
 from causal_gen.types import Batch, Key, Noise, Params
@@ -36,6 +39,12 @@ def _read(model: Any, params: Params, key: Key, evidence: Any) -> tuple[dict[str
     return {name: values[name] for name in model.factors}, model.latents(params, noise)
 
 
+def _placed(params: Params, tree: Any) -> Any:
+    """Rows on the device; those of several processes, that all hold them, spread over the mesh of their parameters."""
+    mesh = mesh_of(params)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if mesh is None else spread(mesh, np.asarray(leaf)), tree)
+
+
 @dataclasses.dataclass(frozen=True)
 class Batched:
     """`model` with `params`, asked `batch_size` scenes at a time. The model has `factors` and `latents` (models/)."""
@@ -50,8 +59,8 @@ class Batched:
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
-            parts = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[rows]), trees)  # noqa: B023  (used at once)
-            results.append(jax.device_get(ask(part, *parts)))
+            parts = _placed(self.params, jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees))  # noqa: B023  (used at once)
+            results.append(jax.device_get(hosts.gather(ask(part, *parts))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
 
     def _evidence(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,5 +129,7 @@ def _replayed(
     for part in range(math.ceil(num / size)):
         rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last row repeats as padding
         found, context = noise(part, rows)
-        parts.append([jax.device_get(asking.predict(model, params, found, context, act)) for act in acts])
+        if mesh_of(params) is not None:
+            found, context = _placed(params, hosts.gather(found)), _placed(params, context)
+        parts.append([jax.device_get(hosts.gather(asking.predict(model, params, found, context, act))) for act in acts])
     return [jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *cell) for cell in zip(*parts, strict=True)]

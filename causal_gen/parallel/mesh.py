@@ -104,3 +104,18 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
         return jax.make_array_from_process_local_data(sharding, value, (len(value) // share * shards, *value.shape[1:]))
 
     return {name: put(value) for name, value in batch.items()}
+
+
+def spread(mesh: Mesh | None, rows: np.ndarray) -> Any:
+    """Rows (axis 0) that every process holds, split over the mesh; as they are where they do not divide, or there is no mesh."""
+    if mesh is None or len(rows) % batch_shards(mesh):
+        return rows
+    return jax.make_array_from_callback(rows.shape, batch_sharding(mesh), lambda place: rows[place])
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh of several processes on which a tree of parameters lies; None for one that this process holds alone."""
+    leaf = next(iter(jax.tree.leaves(tree)), None)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and isinstance(leaf.sharding, NamedSharding):
+        return leaf.sharding.mesh
+    return None

@@ -84,7 +84,6 @@ def close(found, expected):
 
 def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path):
     """Losses, rows read, and who writes; the second half of the first kernel lies on the other process and is gathered at the end."""
-    mesh = "--mesh=data=2,fsdp=2"
     two = together(tmp_path / "two", "--mesh=fsdp=-1")
     assert two.returncode == 0, two.stdout
     one = alone(tmp_path / "one", "--mesh=fsdp=-1")
