@@ -346,38 +346,39 @@ class Council:
 
     def __init__(self) -> None:
         self._scope = f"council/{next(_counter)}"
-        self._next, self._gap, self._round, self._time = -1, 1, 0, time.monotonic()
+        self._call, self._next, self._gap, self._time = -1, 0, 1, time.monotonic()
         self._last, self._told = Verdict(False, False, 0.0), False
         self._said: list[str] = []
 
-    def hear(self, step: int, own: Verdict) -> Verdict:
-        """The verdict after `step` steps. Every process calls this at every boundary, from the same step on."""
+    def hear(self, own: Verdict) -> Verdict:
+        """The verdict at a step boundary. Every process calls this at every boundary: the same number of times, whatever the step."""
         if count() == 1:
             return own
+        self._call += 1
         if own.interrupted and not self._told:
-            _client().key_value_set(f"{self._scope}/asked/{index()}", str(step))
+            _client().key_value_set(f"{self._scope}/asked/{index()}", "")
             self._told = True
-        if self._next in (-1, step):
-            decided = self._decide(step, own) if first() else json.loads(self._await(f"{self._scope}/{step}", step))
+        if self._call == self._next:
+            decided = self._decide(own) if first() else json.loads(self._await(f"{self._scope}/{self._call}"))
             self._next = decided["next"]
             self._last = Verdict(decided["interrupted"], decided["over"], decided["pace"])
         return self._last
 
-    def _decide(self, step: int, own: Verdict) -> dict[str, Any]:
+    def _decide(self, own: Verdict) -> dict[str, Any]:
         now = time.monotonic()
         if self._said:
             wished = self._gap * INTERVAL / max(now - self._time, 1e-3)
             self._gap = max(1, min(int(wished), 2 * self._gap, 1000))
         self._time = now
         asked = bool(_client().key_value_dir_get(f"{self._scope}/asked"))
-        decided = {"interrupted": own.interrupted or asked, "over": own.over, "pace": own.pace, "next": step + self._gap}
-        self._said.append(f"{self._scope}/{step}")
+        decided = {"interrupted": asked, "over": own.over, "pace": own.pace, "next": self._call + self._gap}
+        self._said.append(f"{self._scope}/{self._call}")
         _client().key_value_set(self._said[-1], json.dumps(decided))
         if len(self._said) > KEPT:
             _client().key_value_delete(self._said.pop(0))
         return decided
 
-    def _await(self, key: str, step: int) -> str:
+    def _await(self, key: str) -> str:
         began = time.monotonic()
         while True:
             try:
@@ -385,7 +386,7 @@ class Council:
             except jax.errors.JaxRuntimeError as error:
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise
-                _say(f'process {index()} has waited {time.monotonic() - began:.0f} s at "decision of step {step}" for {_name(0)}')
+                _say(f'process {index()} has waited {time.monotonic() - began:.0f} s at "decision {self._call}" for {_name(0)}')
 
 
 def gather(tree: PyTree) -> PyTree:

@@ -68,20 +68,20 @@ def fit(
         meta = {"config": dict(config), "graph": graph, "init_from": engine.origin}
         with _opened(workdir, engine, state, log, config, argv) as logger:
             done, pending, stop = int(state.step), None, clock.used_up
-            batch, council = engine.batch(done), hosts.Council()
-            verdict = council.hear(done, guard.verdict(signals, clock))
+            batch = engine.batch(done)
+            guard.hear(signals, clock)
             while done < train.steps and not stop:
                 if state.pace is not None:
-                    state = dataclasses.replace(state, pace=np.float32(verdict.pace))
+                    state = dataclasses.replace(state, pace=np.float32(clock.pace))
                 state, metrics = engine.step(state, batch)
                 done += 1
                 batch = engine.batch(done)
                 if pending is not None:
                     logger.step(*_checked(*pending))
                 pending = (done, metrics)
-                verdict = council.hear(done, guard.verdict(signals, clock))
-                stop = verdict.interrupted or verdict.over or done == train.steps
-                due = _due(done, stop, verdict.interrupted, checkpoint, log)
+                guard.hear(signals, clock)
+                stop = signals.requested or clock.over or done == train.steps
+                due = _due(done, stop, signals.requested, checkpoint, log)
                 if not any(due):
                     continue
                 finished, pending = _checked(*pending), None  # a state that is not finite is never evaluated, drawn or saved
@@ -95,11 +95,11 @@ def fit(
                 logger.step(*finished, extra=scores)
             saved.wait()
             hosts.barrier(f"saved step {done}")
-            if verdict.interrupted:
+            if signals.requested:
                 logger.say(f"stopped at step {done} and saved; run the same command again to go on")
             elif stop and done < train.steps:
                 logger.say(f"train.time_limit={train.time_limit:g} s is spent, at step {done} of {train.steps}; raise it to go on")
-    return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=verdict.interrupted)
+    return Run(model, state.best_params, dict(config), done, data, workdir, interrupted=signals.requested)
 
 
 def _due(done: int, stop: bool, interrupted: bool, checkpoint: CheckpointConfig, log: LogConfig) -> tuple[bool, bool, bool]:
