@@ -70,7 +70,7 @@ def start(command: Command) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        _part(code := 141)
     except Exception:
         if not _several():
             raise

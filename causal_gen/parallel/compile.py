@@ -32,6 +32,8 @@ def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "j
         )
     if mode != "pmap":
         raise ConfigError(f"mesh.mode={mode!r}: use jit or pmap")
+    if jax.process_count() > 1:
+        raise ConfigError("mesh.mode=pmap runs in one process: use mesh.mode=jit, which does the same over several")
     if batch_coupled:
         raise ConfigError(
             "mesh.mode=pmap computes the loss on each device's slice, but this model's loss mixes examples: use mesh.mode=jit"

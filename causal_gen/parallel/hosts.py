@@ -4,8 +4,7 @@ The runtime is JAX's own (`jax.distributed`): its coordination service, run by p
 say to each other here, as keys and values. With one process every function below is a shortcut.
 
 JAX answers a failed start by aborting in C++ (pages of stack, no Python exception). So processes whose addresses are given by hand call
-the roll first, over the port that the coordinator will use: whoever is missing, counted twice or counts otherwise is named in one line
-to everybody. Where JAX finds the addresses itself (SLURM, TPU, GKE) a timer ends a start that nobody joins.
+the roll first (parallel/roll.py); where JAX finds the addresses itself (SLURM, TPU, GKE) a timer ends a start that nobody joins.
 """
 
 from __future__ import annotations
@@ -29,16 +28,11 @@ import numpy as np
 from jax._src import distributed  # the coordination service's keys and barriers have no public name
 from jax.experimental import multihost_utils
 
-from causal_gen.types import PyTree, UserError
+from causal_gen.parallel.roll import LOOPBACK, PATIENCE, HostsError, call_roll, late
+from causal_gen.types import PyTree
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PATIENCE = 30.0  # seconds after which waiting is told of
 INTERVAL = 0.5  # seconds between two decisions of process 0, at least a step
 KEPT = 100  # decisions that stay readable; a process that is further behind than that cannot be
-
-
-class HostsError(UserError):
-    """Processes that cannot start together, or differ where they must not."""
 
 
 # -- start and end -----------------------------------------------------------------------------------------------------------
@@ -59,15 +53,12 @@ def connect(
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from whoever handles it
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    given, deadline = (coordinator, processes, process), time.monotonic() + initialization_timeout
     where: dict[str, Any] = {}
-    if any(value is not None for value in given):
-        address = _checked(*given)
-        assert coordinator is not None and processes is not None and process is not None
-        _call_roll(address, processes, process, deadline)
-        where = {"num_processes": processes, "process_id": process, "cluster_detection_method": "deactivate"}
-        where |= {"coordinator_address": coordinator}
-        if address[0] in LOOPBACK:  # JAX would listen on every interface
+    if any(value is not None for value in (coordinator, processes, process)):
+        host = call_roll(coordinator, processes, process, initialization_timeout)
+        where = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+        where["cluster_detection_method"] = "deactivate"
+        if host in LOOPBACK:  # JAX would listen on every interface
             where["coordinator_bind_address"] = coordinator
     with _limited(initialization_timeout, coordinator):
         try:
@@ -95,24 +86,13 @@ def abandon(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _checked(coordinator: str | None, processes: int | None, process: int | None) -> tuple[str, int]:
-    if coordinator is None or processes is None or process is None:
-        raise HostsError("--coordinator=HOST:PORT, --processes=N and --process=K are given together, or none of them (--distributed)")
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise HostsError(f"--coordinator={coordinator}: write HOST:PORT, for instance 10.0.0.1:12345")
-    if processes < 1 or not 0 <= process < processes:
-        raise HostsError(f"--process={process} of --processes={processes}: processes are numbered 0 .. {max(processes, 1) - 1}")
-    return host.strip("[]"), int(port)
-
-
 @contextlib.contextmanager
 def _limited(seconds: float, coordinator: str | None) -> Iterator[None]:
     """End this process with one line if the block takes longer: JAX itself would abort with a stack."""
 
     def end() -> None:
         place = f" at {coordinator}" if coordinator else ""
-        print(f"error: {_late(place, seconds)}", file=sys.stderr, flush=True)
+        print(f"error: {late(place, seconds)}", file=sys.stderr, flush=True)
         os._exit(2)
 
     timer = threading.Timer(seconds, end)
@@ -122,90 +102,6 @@ def _limited(seconds: float, coordinator: str | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _late(place: str, seconds: float, missing: list[int] | None = None) -> str:
-    who = "not all processes came together" if missing is None else f"processes {', '.join(map(str, missing[:8]))} did not come"
-    return f"{who}{place} within {seconds:.0f} s: start them all, or raise --initialization-timeout"
-
-
-# -- the roll ----------------------------------------------------------------------------------------------------------------
-
-
-def _call_roll(address: tuple[str, int], processes: int, process: int, deadline: float) -> None:
-    if process == 0:
-        _count_heads(address, processes, deadline)
-    else:
-        _answer_roll(address, {"process": process, "processes": processes, "host": socket.gethostname()}, deadline)
-
-
-def _count_heads(address: tuple[str, int], processes: int, deadline: float) -> None:
-    """Process 0: hear who comes, tell everyone the verdict, and free the port for JAX."""
-    host, port = address
-    try:
-        everywhere = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
-        server = socket.create_server(address) if host in LOOPBACK else socket.create_server(("", port), **everywhere)
-    except OSError as error:
-        raise HostsError(f"cannot listen at {host}:{port} ({os.strerror(error.errno or 0)}): give --coordinator another port") from error
-    began, present, problem = time.monotonic(), {0: socket.gethostname()}, ""
-    with contextlib.ExitStack() as lines:
-        lines.enter_context(server)
-        waiting = []
-        while len(present) < processes and not problem:
-            missing = [k for k in range(processes) if k not in present]
-            server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                line = lines.enter_context(server.accept()[0])
-                line.settimeout(5)
-                other = json.loads(line.recv(4096))
-                number, total, name = int(other["process"]), int(other["processes"]), str(other["host"])
-            except TimeoutError:
-                if time.monotonic() < deadline:
-                    continue  # a caller who said nothing
-                problem = _late(f" to {host}:{port}", time.monotonic() - began, missing)
-                break
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a caller who is none of us
-            waiting.append(line)
-            if total != processes:
-                problem = f"process {number} on {name} was told --processes={total}, process 0 --processes={processes}: give all the same"
-            elif number in present:
-                problem = f"--process={number} was given twice, on {present[number]} and on {name}: number the processes 0 .. {total - 1}"
-            present[number] = name
-        for line in waiting:
-            with contextlib.suppress(OSError):
-                line.sendall(json.dumps({"problem": problem}).encode())
-    if problem:
-        raise HostsError(problem)
-
-
-def _answer_roll(address: tuple[str, int], me: Mapping[str, Any], deadline: float) -> None:
-    """Any other process: call process 0 until it is there, then hear the verdict."""
-    began = time.monotonic()
-    place, told = f"{address[0]}:{address[1]}", False
-    while True:
-        left = deadline - time.monotonic()
-        try:
-            with socket.create_connection(address, timeout=max(min(left, 10.0), 0.1)) as line:
-                line.sendall(json.dumps(me).encode())
-                line.settimeout(max(deadline - time.monotonic(), 0.1) + 5)  # process 0 ends first, and says why
-                said = line.recv(4096)
-            if said:
-                problem = str(json.loads(said)["problem"])
-                if problem:
-                    raise HostsError(problem)
-                return
-        except (OSError, ValueError):
-            pass  # nobody there yet, or somebody else
-        if time.monotonic() >= deadline:
-            raise HostsError(
-                f"no coordinator came to {place} within {time.monotonic() - began:.0f} s: start --process=0 there, or raise "
-                "--initialization-timeout"
-            )
-        if not told and time.monotonic() - began > PATIENCE:
-            told = True
-            _say(f"process {me['process']} has waited {PATIENCE:.0f} s for the coordinator at {place}")
-        time.sleep(0.2)
 
 
 # -- who is who --------------------------------------------------------------------------------------------------------------
@@ -356,7 +252,7 @@ class Council:
             return own
         self._call += 1
         if own.interrupted and not self._told:
-            _client().key_value_set(f"{self._scope}/asked/{index()}", "")
+            _client().key_value_set(f"{self._scope}/asked/{index()}", "signal")
             self._told = True
         if self._call == self._next:
             decided = self._decide(own) if first() else json.loads(self._await(f"{self._scope}/{self._call}"))
