@@ -116,6 +116,7 @@ def spread(mesh: Mesh | None, rows: np.ndarray) -> Any:
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh of several processes on which a tree of parameters lies; None for one that this process holds alone."""
     leaf = next(iter(jax.tree.leaves(tree)), None)
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and isinstance(leaf.sharding, NamedSharding):
-        return leaf.sharding.mesh
-    return None
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        return None
+    mesh = getattr(leaf.sharding, "mesh", None)
+    return mesh if isinstance(mesh, Mesh) else None
