@@ -354,8 +354,8 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
     """The model and its parameters (EMA where trained) from a workdir alone: the latest, those of `step`, or the "best".
 
     `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
-    touched, so that a run restores where its dataset is gone. Of several processes each gets its shards, on the mesh of the config. Raises
-    `WorkdirError` or `CheckpointError`.
+    touched, so that a run restores where its dataset is gone. The parameters lie on one device, but on the config's mesh where there are
+    several processes, or where `overrides` names a size of it. Raises `WorkdirError` or `CheckpointError`.
     """
     from causal_gen.parallel import hosts, rules
     from causal_gen.parallel.mesh import make_mesh
@@ -364,8 +364,8 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
 
     experiment, folder = reopen(workdir, overrides), Path(workdir)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    if hosts.count() > 1:
-        hosts.agree_on_run(experiment.config)
+    hosts.agree_on_run(experiment.config)
+    if hosts.count() > 1 or any(key.startswith("mesh.") for key in overrides or ()):
         abstract = rules.place(abstract, make_mesh(experiment.mesh))
     params, found = load_params(folder, abstract, step)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)

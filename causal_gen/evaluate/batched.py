@@ -1,8 +1,8 @@
 """A model asked about many scenes: compiled once a function, in batches of one size, the last one padded.
 
 The results are host arrays over all scenes, so the noise of a scene is abducted once and used for every intervention. The noise of
-sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time. Several processes whose parameters lie
-on one mesh (train.checkpoint.load_params) ask together: the scenes of a batch are spread over it, and every process gets all results.
+sequences, [b, t, v], is too large for that: `answers` and `draws` hold that of one batch at a time. Where the parameters lie on a mesh the
+scenes of a batch are spread over it; of several processes, which ask together, each gets all results.
 """
 
 from __future__ import annotations
@@ -39,12 +39,6 @@ def _read(model: Any, params: Params, key: Key, evidence: Any) -> tuple[dict[str
     return {name: values[name] for name in model.factors}, model.latents(params, noise)
 
 
-def _placed(params: Params, tree: Any) -> Any:
-    """Rows on the device; those of several processes, that all hold them, spread over the mesh of their parameters."""
-    mesh = mesh_of(params)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if mesh is None else spread(mesh, np.asarray(leaf)), tree)
-
-
 @dataclasses.dataclass(frozen=True)
 class Batched:
     """`model` with `params`, asked `batch_size` scenes at a time. The model has `factors` and `latents` (models/)."""
@@ -55,11 +49,11 @@ class Batched:
 
     def _over(self, num: int, ask: Callable[..., Any], *trees: Any) -> Any:
         """Apply `ask(start, *parts)` to slices of host trees with `num` rows; join the results, padding removed."""
-        size = min(self.batch_size, num)
+        size, mesh = min(self.batch_size, num), mesh_of(self.params)
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
-            parts = _placed(self.params, jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees))  # noqa: B023  (used at once)
+            parts = jax.tree.map(lambda leaf: spread(mesh, np.asarray(leaf)[rows]), trees)  # noqa: B023  (used at once)
             results.append(jax.device_get(hosts.gather(ask(part, *parts))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
 
@@ -124,12 +118,12 @@ def _replayed(
     noise: Callable[[int, np.ndarray], tuple[Noise, Batch | None]],
 ) -> list[dict[str, np.ndarray]]:
     one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(lambda: model.noise(jax.random.key(0), 1))))
-    size = max(1, min(num, 64, HELD // one))
+    size, mesh = max(1, min(num, 64, HELD // one)), mesh_of(params)
     parts = []
     for part in range(math.ceil(num / size)):
         rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last row repeats as padding
         found, context = noise(part, rows)
-        if mesh_of(params) is not None:
-            found, context = _placed(params, hosts.gather(found)), _placed(params, context)
+        if mesh is not None:
+            found, context = jax.tree.map(lambda leaf: spread(mesh, np.asarray(leaf)), (hosts.gather(found), context))
         parts.append([jax.device_get(hosts.gather(asking.predict(model, params, found, context, act))) for act in acts])
     return [jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *cell) for cell in zip(*parts, strict=True)]

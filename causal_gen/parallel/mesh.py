@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -106,17 +107,15 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
     return {name: put(value) for name, value in batch.items()}
 
 
-def spread(mesh: Mesh | None, rows: np.ndarray) -> Any:
-    """Rows (axis 0) that every process holds, split over the mesh; as they are where they do not divide, or there is no mesh."""
+def spread(mesh: Mesh | None, rows: np.ndarray) -> jax.Array:
+    """Rows (axis 0) that every process holds, split over the mesh; whole on the device where they do not divide, or there is no mesh."""
     if mesh is None or len(rows) % batch_shards(mesh):
-        return rows
+        return jnp.asarray(rows)
     return jax.make_array_from_callback(rows.shape, batch_sharding(mesh), lambda place: rows[place])
 
 
 def mesh_of(tree: Any) -> Mesh | None:
-    """The mesh of several processes on which a tree of parameters lies; None for one that this process holds alone."""
+    """The mesh on which a tree of parameters lies; None for one that lies on one device."""
     leaf = next(iter(jax.tree.leaves(tree)), None)
-    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-        return None
-    mesh = getattr(leaf.sharding, "mesh", None)
-    return mesh if isinstance(mesh, Mesh) else None
+    mesh = getattr(leaf.sharding, "mesh", None) if isinstance(leaf, jax.Array) else None
+    return mesh if isinstance(mesh, Mesh) and mesh.size > 1 else None

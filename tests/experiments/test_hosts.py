@@ -1,4 +1,4 @@
-"""Commands on two processes give the answer of one, written once."""
+"""Commands on several devices and processes give the answer of one, written once."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def test_samples_of_two_processes_are_those_of_one(trained, call, tmp_path):
     together("sample", *flags, f"--out={tmp_path / 'two'}")
     same(tmp_path / "one" / "samples.npz", tmp_path / "two" / "samples.npz")
     assert (tmp_path / "two" / "grid.png").is_file()
+
+
+@pytest.mark.slow
+def test_samples_of_eight_devices_are_those_of_one(trained, call, tmp_path):
+    """A size of the mesh on the command line spreads the scenes over this process's devices."""
+    flags = (f"--workdir={trained}", "--num=8", "--do=angle=20")
+    assert call("sample", *flags, f"--out={tmp_path / 'one'}").code == 0
+    assert call("sample", *flags, f"--out={tmp_path / 'eight'}", "--config.mesh.data=8").code == 0
+    same(tmp_path / "one" / "samples.npz", tmp_path / "eight" / "samples.npz")
 
 
 @pytest.mark.slow
