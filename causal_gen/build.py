@@ -377,6 +377,12 @@ def section(config: Mapping[str, Any], name: str) -> Any:
 
 
 def evaluate(run: Run, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir."""
+    """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir.
+
+    On a mesh the scenes are spread where Batched asks for them. Parameters are whole on every device: most parts read what they compute.
+    """
+    from causal_gen.parallel.mesh import replicate
+
     measure = _resolve(EVALUATION[run.config["model"]["name"]])
+    run = dataclasses.replace(run, params=replicate(run.params))
     return measure(run, section(run.config, "evaluate"), seed, progress=progress)

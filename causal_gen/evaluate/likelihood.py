@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.parallel import hosts
 from causal_gen.types import ConfigError, Float, Int, Key, Params
 
 
@@ -47,7 +46,7 @@ def nats(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndar
     for part in range(math.ceil(len(indices) / size)):
         rows = indices[np.minimum(np.arange(part * size, (part + 1) * size), len(indices) - 1)]
         batch = jax.tree.map(jnp.asarray, dict(source.gather("test", rows)))
-        found.append(np.asarray(hosts.gather(_log_prob(model, params, jax.random.fold_in(key, part), batch)), np.float64))
+        found.append(np.asarray(_log_prob(model, params, jax.random.fold_in(key, part), batch), np.float64))
     return -np.concatenate(found)[: len(indices)]
 
 

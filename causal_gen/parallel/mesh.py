@@ -119,3 +119,9 @@ def mesh_of(tree: Any) -> Mesh | None:
     leaf = next(iter(jax.tree.leaves(tree)), None)
     mesh = getattr(leaf.sharding, "mesh", None) if isinstance(leaf, jax.Array) else None
     return mesh if isinstance(mesh, Mesh) and mesh.size > 1 else None
+
+
+def replicate(tree: Any) -> Any:
+    """A tree of arrays whole on every device of its mesh, so that whatever is computed from it can be read on every host."""
+    mesh = mesh_of(tree)
+    return tree if mesh is None else jax.jit(lambda leaves: leaves, out_shardings=replicated(mesh))(tree)
