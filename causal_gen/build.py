@@ -318,11 +318,13 @@ def train(experiment: Experiment, workdir: str | Path, profile: tuple[int, int] 
     `profile` are the first and last step to trace with JAX's profiler, into the workdir's `profile/`.
     """
     from causal_gen.evaluate.pictures import training_pictures
+    from causal_gen.parallel import hosts
     from causal_gen.train.guard import check_workdir
     from causal_gen.train.loop import fit
 
+    hosts.agree_on_run(experiment.config)
     check_workdir(Path(workdir), experiment.config)
-    kept.store(Path(workdir) / KEPT, getattr(experiment.data, "files", {}))
+    hosts.once(lambda: kept.store(Path(workdir) / KEPT, getattr(experiment.data, "files", {})))
     drawn = experiment.log.pictures_every > 0 and hasattr(experiment.model, "factors")
     return fit(
         experiment.model,
@@ -370,15 +372,15 @@ def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, ste
     they were saved from; a single device holds them all. Raises `WorkdirError`, `CheckpointError`, and `ConfigError` for a mesh that does
     not fit the devices.
     """
-    from causal_gen.parallel import mesh, rules
+    from causal_gen.parallel import hosts, mesh, rules
     from causal_gen.train.checkpoint import load_params
     from causal_gen.train.state import Run
 
     experiment, folder = reopen(workdir, overrides), Path(workdir)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    hosts.agree_on_run(experiment.config)
     config = mesh.MeshConfig() if jax.device_count() == 1 else experiment.mesh
-    placed = rules.shardings(abstract, mesh.make_mesh(config), config.rules)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
+    abstract = rules.place(abstract, mesh.make_mesh(config), config.rules)
     params, found = load_params(folder, abstract, step, experiment.checkpoint)
     return Run(experiment.model, params, experiment.config, found, experiment.data, folder)
 
@@ -389,9 +391,15 @@ def section(config: Mapping[str, Any], name: str) -> Any:
 
 
 def evaluate(run: Run, seed: int | None = None, progress: Callable[[str], Any] = print) -> dict[str, Any]:
-    """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir."""
-    from causal_gen.parallel.mesh import current
+    """What the command of that name measures of `run`, by its family and its config's section `evaluate`; written to its workdir.
+
+    Of several processes each holds the parameters whole, since most parts read what they compute.
+    """
+    from causal_gen.parallel import hosts
+    from causal_gen.parallel.mesh import current, replicate
 
     measure = _resolve(EVALUATION[run.config["model"]["name"]])
+    if hosts.count() > 1:
+        run = dataclasses.replace(run, params=replicate(run.params))
     with current(run.params):
         return measure(run, section(run.config, "evaluate"), seed, progress=progress)

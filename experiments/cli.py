@@ -6,6 +6,7 @@ work is imported inside `run`. Exit codes: 0 done (or stopped and saved), 2 some
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import errno
@@ -14,7 +15,8 @@ import platform
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,7 +45,8 @@ class Command:
     """A command: its module's name, what it does (first line: a summary), an example, its flags, and the work itself.
 
     `run` is given the parsed flags and the overrides {dotted path: text} of all `--config.a.b=value`. `tune` says
-    whether the process is worth starting anew with the allocator setting, `spread` whether it may cut a CPU into several devices.
+    whether the process is worth starting anew with the allocator setting, `spread` whether it may cut a CPU into several devices,
+    `hosts` whether it may be one of several processes that do the work together.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Command:
     run: Callable[[Any, dict[str, str]], None]
     tune: bool = False
     spread: bool = False
+    hosts: bool = False
 
 
 def start(command: Command) -> NoReturn:
@@ -62,11 +66,31 @@ def start(command: Command) -> NoReturn:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     try:
         code = main(command, sys.argv[1:], prepare=_keep_compiled_programs)
+        _part(code)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        _part(code := 141)
+    except Exception:
+        if not _several():
+            raise
+        traceback.print_exc()
+        _part(code := 1)
     sys.exit(code)
+
+
+def _several() -> bool:
+    """Whether this process has joined others."""
+    hosts = sys.modules.get("causal_gen.parallel.hosts")
+    return hosts is not None and hosts.count() > 1
+
+
+def _part(code: int) -> None:
+    """Leave the other processes, if there are any: after all of them where all is well, at once where not."""
+    if _several():
+        from causal_gen.parallel import hosts
+
+        hosts.abandon(code) if code else hosts.leave()
 
 
 def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> int:
@@ -81,6 +105,8 @@ def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = la
     if command.spread:
         text = "cut the CPU into so many devices, over which the mesh spreads; one a core is faster for transformers"
         flags.DEFINE_integer("cpu-devices", None, text, lower_bound=1, flag_values=values)
+    if command.hosts:
+        _hosts_flags(values)
     if _wants_help(argv):
         print(help_text(command, values))
         return 0
@@ -92,7 +118,8 @@ def main(command: Command, argv: Sequence[str], prepare: Callable[[], None] = la
             import jax
 
             jax.config.update("jax_num_cpu_devices", values["cpu-devices"].value)
-        command.run(values, overrides)
+        with _connected(values) if command.hosts else contextlib.nullcontext():
+            command.run(values, overrides)
         return 0
     except UsageError as error:
         return _fail(str(error))
@@ -151,6 +178,44 @@ def require(values: Any, *names: str) -> None:
     for name in names:
         if values[name].value is None:
             raise UsageError(f"--{name} is missing; --help shows an example")
+
+
+_JOINING = ("coordinator", "processes", "process", "distributed")
+
+
+def _hosts_flags(values: flags.FlagValues) -> None:
+    """Who the other processes are, for parallel/hosts.py."""
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes work together", flag_values=values)
+    flags.DEFINE_integer("processes", None, "how many they are", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("process", None, "which one this is, from 0", lower_bound=0, flag_values=values)
+    flags.DEFINE_boolean("distributed", False, "ask SLURM, the TPU or GKE for these three", flag_values=values)
+    text = "seconds in which all processes have to come"
+    flags.DEFINE_integer("initialization-timeout", 300, text, lower_bound=1, flag_values=values)
+    text = "seconds without a sign of life after which a process counts as lost, and all end"
+    flags.DEFINE_integer("heartbeat-timeout", 100, text, lower_bound=1, flag_values=values)
+
+
+@contextlib.contextmanager
+def _connected(values: Any) -> Iterator[None]:
+    """Join the other processes, if there are any; all but process 0 then keep their stdout to themselves."""
+    given = [values[name].value for name in _JOINING]
+    if given[-1] and given[:-1] != [None] * 3:
+        raise UsageError("--distributed finds coordinator and processes by itself; give either it, or the three flags")
+    if all(value is None or value is False for value in given):
+        yield
+        return
+    from causal_gen.parallel import hosts
+
+    hosts.connect(
+        *given[:-1],
+        initialization_timeout=values["initialization-timeout"].value,
+        heartbeat_timeout=values["heartbeat-timeout"].value,
+    )  # fmt: skip
+    if hosts.first():
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def intervention_flags(values: flags.FlagValues) -> None:

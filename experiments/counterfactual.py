@@ -41,7 +41,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "workdir")
 
     from causal_gen import build as border
-    from causal_gen.parallel import mesh
+    from causal_gen.parallel import hosts, mesh
     from experiments import evidence, questions
 
     trained = border.restore(values.workdir, overrides)
@@ -60,6 +60,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
     metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
     metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
+    if not hosts.first():
+        return
     out = Path(values.out or Path(values.workdir) / "counterfactual")
     out.mkdir(parents=True, exist_ok=True)
     _write_arrays(out / "counterfactual.npz", answers, question, given.num)
@@ -245,7 +247,7 @@ def _token_scores(trained: Any, answers: dict[str, Any], question: Any, given: A
     return jsonable(scores)
 
 
-COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True, spread=True)
+COMMAND = cli.Command("counterfactual", __doc__, EXAMPLE, define, run, tune=True, spread=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -34,7 +34,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     print(json.dumps(border.evaluate(border.restore(values.workdir, overrides), values.seed, say)))
 
 
-COMMAND = cli.Command("evaluate", __doc__, EXAMPLE, define, run, tune=True, spread=True)
+COMMAND = cli.Command("evaluate", __doc__, EXAMPLE, define, run, tune=True, spread=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -39,7 +39,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     from causal_gen import build as border
     from causal_gen.evaluate import batched
-    from causal_gen.parallel import mesh
+    from causal_gen.parallel import hosts, mesh
     from experiments import questions
 
     trained = border.restore(values.workdir, overrides)
@@ -61,7 +61,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         context = _context(trained, values.num)
         with mesh.current(trained.params):
             drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
-    _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
+    if hosts.first():
+        _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
 
 
 def _context(trained: Any, num: int) -> dict[str, Any] | None:
@@ -115,7 +116,7 @@ def passages(tokenizer: Any, labels: list[str], drawn: list[Any]) -> str:
     return "\n\n".join(parts)
 
 
-COMMAND = cli.Command("sample", __doc__, EXAMPLE, define, run, tune=True, spread=True)
+COMMAND = cli.Command("sample", __doc__, EXAMPLE, define, run, tune=True, spread=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

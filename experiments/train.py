@@ -83,7 +83,7 @@ def _example(run: Any) -> str:
 
 
 TEXT = f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config."
-COMMAND = cli.Command("train", TEXT, EXAMPLE, define, run, tune=True, spread=True)
+COMMAND = cli.Command("train", TEXT, EXAMPLE, define, run, tune=True, spread=True, hosts=True)
 
 if __name__ == "__main__":
     cli.start(COMMAND)

@@ -77,6 +77,8 @@ def violations(path: str, source: str) -> list[str]:
                 wrong.append(f"{path} imports {name}: {room} may not import {other}")
         if top in HOMES and not path.startswith(HOMES[top] or ("-",)):
             wrong.append(f"{path} imports {name}: {top} belongs to {', '.join(HOMES[top]) or 'nobody'}")
+        if room == "launch" and top in ("jax", "causal_gen"):
+            wrong.append(f"{path} imports {name}: launch/ runs where neither is installed")
         if room != "experiments" and top in ("experiments", "launch", "configs") and top != room:
             wrong.append(f"{path} imports {name}")
     return wrong
@@ -84,7 +86,7 @@ def violations(path: str, source: str) -> list[str]:
 
 def test_arrows_hold():
     wrong = []
-    for top in ("causal_gen", "experiments", "configs"):
+    for top in ("causal_gen", "experiments", "configs", "launch"):
         for file in sorted((ROOT / top).rglob("*.py")):
             wrong += violations(file.relative_to(ROOT).as_posix(), file.read_text())
     assert not wrong, "\n".join(wrong)
@@ -103,6 +105,8 @@ def test_arrows_hold():
         ("causal_gen/build.py", "from absl import flags"),
         ("causal_gen/data/x.py", "import torch"),
         ("causal_gen/build.py", "from experiments import cli"),
+        ("launch/x.py", "import jax"),
+        ("launch/x.py", "def f():\n    from causal_gen.types import UserError"),
     ],
 )
 def test_a_wrong_arrow_is_seen(path, source):

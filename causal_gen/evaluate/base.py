@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from causal_gen.parallel import hosts
 from causal_gen.train.log import write_json
 from causal_gen.types import WorkdirError
 
@@ -117,7 +118,8 @@ def recorded(measure: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, 
         started, folder = time.time(), open_folder(Path(run.workdir))
         out = measure(run, settings, settings.seed if seed is None else seed, progress)
         out = jsonable({**out, "seconds": round(time.time() - started, 1)})
-        write_json(folder / "metrics.json", out)
+        if hosts.first():
+            write_json(folder / "metrics.json", out)
         return out
 
     return evaluate

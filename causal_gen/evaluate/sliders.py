@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from causal_gen.evaluate.base import EvaluateConfig, to_bytes
+from causal_gen.parallel import hosts
 from causal_gen.scm.intervention import do
 from causal_gen.types import WorkdirError
 
@@ -45,6 +46,8 @@ def write_sliders(scenes: Any, settings: EvaluateConfig, path: Path) -> Path:
         truth = scenes.source.truth("test", np.repeat(scenes.indices[:num], count), act)
         if truth is not None:
             rows[f"truth_{factor}"] = to_bytes(truth["image"]).reshape(num, count, *answer.shape[1:])
+    if not hosts.first():
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:

@@ -45,6 +45,8 @@ def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "j
         )
     if mode != "pmap":
         raise ConfigError(f"mesh.mode={mode!r}: use jit or pmap")
+    if jax.process_count() > 1:
+        raise ConfigError("mesh.mode=pmap runs in one process: use mesh.mode=jit, which does the same over several")
     if batch_coupled:
         name = "this model" if batch_coupled is True else batch_coupled
         raise ConfigError(

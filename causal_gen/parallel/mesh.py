@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import mesh_utils, multihost_utils
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from causal_gen.types import ConfigError, PyTree
+from causal_gen.parallel import hosts
+from causal_gen.types import ConfigError, Int, PyTree
 
 AXES = ("data", "fsdp", "tensor", "sequence")
 SLICE = "slice"
@@ -126,12 +128,30 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
         )
 
 
+@functools.lru_cache(maxsize=64)
+def local_rows(mesh: Mesh, size: int) -> Int[np.ndarray, "slice"]:
+    """Numbers of the rows of a global batch of `size` that lie on this process's devices, ascending: all of them with one process.
+
+    Several processes may hold the same row (tensor and sequence repeat it), and a process's rows need not be consecutive.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    rows = np.unique(np.concatenate([np.arange(size)[place] for place in held]))
+    rows.flags.writeable = False
+    return rows
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Rows of this process (axis 0) to global arrays on the mesh; returns before the copy has ended."""
+    """The rows of this process (axis 0, those of `local_rows`) to global arrays on the mesh; returns before the copy has ended."""
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:  # all entries in one call, at two thirds of the host's time
         return jax.device_put(dict(batch), sharding)
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    shards = batch_shards(mesh)
+    share = len(local_rows(mesh, shards))
+
+    def put(value: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, value, (len(value) // share * shards, *value.shape[1:]))
+
+    return {name: put(value) for name, value in batch.items()}
 
 
 def current(params: PyTree) -> contextlib.AbstractContextManager[Any]:
@@ -161,7 +181,12 @@ def spread(rows: PyTree) -> PyTree:
 
 def fetch(tree: PyTree) -> PyTree:
     """Arrays of any sharding as whole host arrays, on every process."""
-    leaves = jax.tree.leaves(tree)
-    if all(not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_get(hosts.gather(tree))
+
+
+def replicate(params: PyTree) -> PyTree:
+    """Parameters whole on every device of their mesh, so that whatever is computed from them can be read on every host."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return params
+    return jax.jit(lambda leaves: leaves, out_shardings=replicated(sharding.mesh))(params)

@@ -118,6 +118,11 @@ def shardings(tree: PyTree, mesh: Mesh, rules: Sequence[Rule] = ()) -> PyTree:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
+def place(tree: PyTree, mesh: Mesh, overrides: Sequence[Rule] = ()) -> PyTree:
+    """A tree of ShapeDtypeStructs with its `shardings`: what a checkpoint is restored to."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings(tree, mesh, overrides))
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One line of the parameter table; `bytes` are those held by one device."""

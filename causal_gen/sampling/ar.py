@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from causal_gen.sampling import gumbel
 from causal_gen.sampling.truncation import Constraint, DecodingConfig, warp
@@ -224,7 +225,10 @@ def check_prompt(tokens: Any, vocabulary: int, room: int) -> None:
 
 def check_noise(tokens: Any, noise: Any) -> None:
     """Raises `UserError` for tokens [b, t] that sampling could not have drawn: their noise [b, t, v] is NaN. Call it outside of jit."""
-    wrong = np.argwhere(np.isnan(np.asarray(noise)).any(-1))
+    impossible = jnp.isnan(jnp.asarray(noise)).any(-1)
+    if not impossible.is_fully_addressable:  # spread over several processes
+        impossible = multihost_utils.process_allgather(impossible, tiled=True)
+    wrong = np.argwhere(np.asarray(impossible))
     if len(wrong):
         row, place = wrong[0]
         raise UserError(

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from causal_gen.parallel import hosts
 from causal_gen.train.log import write_json
 
 PHASES = ("initialise", "compile", "data", "step", "save", "evaluate", "lost")
@@ -75,13 +76,12 @@ class Goodput:
         return {phase: round(self._before[phase] + self._own[phase], 3) for phase in PHASES}
 
     def write(self, step: int) -> dict[str, float]:
-        """To goodput.json in the workdir; gives the seconds."""
+        """To goodput.json in the workdir, by one process; gives the seconds."""
         seconds = self.seconds()
         total = sum(seconds.values())
-        write_json(
-            self._path,
-            {"step": step, "at": time.time(), "total": round(total, 3), "goodput": round(seconds["step"] / total, 4), "seconds": seconds},
-        )
+        if hosts.first():
+            share = round(seconds["step"] / total, 4)
+            write_json(self._path, {"step": step, "at": time.time(), "total": round(total, 3), "goodput": share, "seconds": seconds})
         return seconds
 
     def line(self) -> str:

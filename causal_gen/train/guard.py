@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from causal_gen.parallel.hosts import Council, Verdict, count, flat
 from causal_gen.train.state import NonFiniteError
 from causal_gen.types import WorkdirError
 
@@ -24,18 +25,27 @@ FREE = ("data.stats", "data.root")  # what may differ between two starts of one 
 class Signals:
     """A context in which SIGINT and SIGTERM set `requested`, for the loop to poll; a second SIGINT raises KeyboardInterrupt.
 
-    Python takes signals in the main thread only; elsewhere nothing is installed and `requested` stays False.
+    Python takes signals in the main thread only; elsewhere nothing is installed and `requested` stays False. Of several processes `noted`
+    says what this one was sent, and `requested` what all have agreed on (`hear`): it changes at step boundaries alone.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.noted = False
+        self.agreed: Verdict | None = None
+        self.council = Council()
         self._old: dict[int, Any] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.requested and number == signal.SIGINT:
+        if self.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.noted = True
+
+    @property
+    def requested(self) -> bool:
+        if count() > 1:
+            return self.agreed is not None and self.agreed.interrupted
+        return self.noted
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
@@ -48,9 +58,13 @@ class Signals:
 
 
 class Clock:
-    """Seconds of training, `before` of them in earlier starts of the run, against a limit (None: no limit)."""
+    """Seconds of training, `before` of them in earlier starts of the run, against a limit (None: no limit).
+
+    Of several processes all read `pace` and `over` off one clock, that of process 0, as it stood when they last agreed (`hear`).
+    """
 
     def __init__(self, limit: float | None, before: float = 0.0):
+        self.agreed: Verdict | None = None
         self._limit, self._start = limit, time.monotonic() - before
         self.used_up = limit is not None and before >= limit  # already when this start began; otherwise one step is always made
 
@@ -58,14 +72,26 @@ class Clock:
     def spent(self) -> float:
         return time.monotonic() - self._start
 
+    def now(self, interrupted: bool) -> Verdict:
+        """What this process would say at a step boundary."""
+        over = self._limit is not None and self.spent >= self._limit
+        pace = 0.0 if not self._limit else min(max((self.spent / self._limit - GRACE) / (1 - GRACE), 0.0), 1.0)
+        return Verdict(interrupted, over, pace)
+
     @property
     def pace(self) -> float:
         """Share of the limit that is spent, from 0 after GRACE of it to 1; 0 without a limit."""
-        return 0.0 if not self._limit else min(max((self.spent / self._limit - GRACE) / (1 - GRACE), 0.0), 1.0)
+        return (self.agreed or self.now(False)).pace
 
     @property
     def over(self) -> bool:
-        return self._limit is not None and self.spent >= self._limit
+        return (self.agreed or self.now(False)).over
+
+
+def hear(signals: Signals, clock: Clock) -> None:
+    """Once a step boundary: let all processes agree on what `signals` and `clock` say until the next. One process says it for itself."""
+    if count() > 1:
+        signals.agreed = clock.agreed = signals.council.hear(clock.now(signals.noted))
 
 
 def unless(signals: Signals, work: Callable[[], Any]) -> Any:
@@ -113,19 +139,13 @@ def named_nans(step: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(tree, Mapping):
-        return {k: v for name, value in tree.items() for k, v in _flat(value, f"{path}.{name}" if path else str(name)).items()}
-    return {path: list(tree) if isinstance(tree, tuple) else tree}
-
-
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Dotted paths under model and data whose values differ, FREE ones aside; both configs as JSON would hold them."""
-    flat = [_flat(json.loads(json.dumps({s: c.get(s) for s in ("model", "data")}, default=str))) for c in (old, new)]
-    keys = sorted(flat[0].keys() | flat[1].keys())
+    flats = [flat(json.loads(json.dumps({s: c.get(s) for s in ("model", "data")}, default=str))) for c in (old, new)]
+    keys = sorted(flats[0].keys() | flats[1].keys())
     free = [key for key in keys if any(key == name or key.startswith(name + ".") for name in FREE)]
     missing = object()
-    return [key for key in keys if key not in free and flat[0].get(key, missing) != flat[1].get(key, missing)]
+    return [key for key in keys if key not in free and flats[0].get(key, missing) != flats[1].get(key, missing)]
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:

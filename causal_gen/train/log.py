@@ -72,7 +72,8 @@ def format_table(rows: Sequence[Row]) -> str:
 class Logger:
     """Takes the metrics of every step in order; writes and shows a line at log steps and wherever `extra` says more.
 
-    `flops` of a step and `peak` of all devices, per second, give the percentage shown (None: not shown).
+    `flops` of a step and `peak` of all devices, per second, give the percentage shown (None: not shown). One that is `quiet` takes the
+    same calls and leaves no trace: of several processes one writes.
     """
 
     def __init__(
@@ -86,15 +87,19 @@ class Logger:
         flops: float | None = None,
         peak: float | None = None,
         stream: Any = None,
+        quiet: bool = False,
     ):
         self.config, self._total, self._batch = config, total, batch_size
         self._flops, self._peak, self._stream = flops, peak, stream or sys.stdout
-        truncate_metrics(workdir / "metrics.jsonl", first)
+        path = Path(os.devnull) if quiet else workdir / "metrics.jsonl"
+        if not quiet:
+            truncate_metrics(path, first)
         try:
-            self._file = open(workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
         except OSError as error:
             raise WorkdirError(f"cannot write {workdir / 'metrics.jsonl'} ({error.strerror or error}): give another --workdir") from error
-        self._board = _board(workdir, first) if config.tensorboard else None
+        self._stream = self._file if quiet else self._stream
+        self._board = _board(workdir, first) if config.tensorboard and not quiet else None
         self._samples = workdir / "samples"
         self._sums: dict[str, float] = {}
         self._count, self._passed, self._since = 0, 0, time.perf_counter()

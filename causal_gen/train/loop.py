@@ -21,8 +21,17 @@ from causal_gen.data import batches
 from causal_gen.data.base import Source
 from causal_gen.models.base import Model
 from causal_gen.parallel import compile as compiling
-from causal_gen.parallel import rules
-from causal_gen.parallel.mesh import MeshConfig, batch_sharding, batch_shards, check_batch_size, make_mesh, put_batch, replicated
+from causal_gen.parallel import hosts, rules
+from causal_gen.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    batch_shards,
+    check_batch_size,
+    local_rows,
+    make_mesh,
+    put_batch,
+    replicated,
+)
 from causal_gen.train import guard, meter, warmstart
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
@@ -59,12 +68,13 @@ def fit(
     workdir, goodput = Path(workdir), Goodput(Path(workdir))
     guard.check_workdir(workdir, config)
     with contextlib.ExitStack() as stack:
-        lock, signals = stack.enter_context(Lock(workdir, jax.process_index() == 0)), stack.enter_context(guard.Signals())
+        lock, signals = stack.enter_context(Lock(workdir, hosts.first())), stack.enter_context(guard.Signals())
         saved = stack.enter_context(Checkpoints(workdir / "checkpoints", checkpoint))
         engine, state, meta = prepare(model, data, train, mesh, saved)
         done, late = int(state.step), None
         goodput.resume(done, meta.get("goodput", {}), lock.before)
         run = open_session(stack, workdir, engine, state, meta, saved, signals, goodput, log, config, argv, profile)
+        guard.hear(signals, run.clock)
         stop = run.clock.used_up or signals.requested
         batch = {} if stop else run.batch(done)
         while done < train.steps and not stop:
@@ -78,6 +88,7 @@ def fit(
                     continue
                 run.logger.step(done - 1, found)
             late = (done, metrics)
+            guard.hear(signals, run.clock)
             stop = signals.requested or run.clock.over or done == train.steps
             save, look, draw = _due(done, stop, signals.requested, checkpoint, log)
             if not (save or look or draw):
@@ -148,10 +159,8 @@ class Engine:
 
     def batch(self, index: int) -> dict[str, jax.Array]:
         """Batch `index` on its way to the devices."""
-        rows = batches.batch(
-            self.data, "train", self.train.seed, index, self.train.batch_size, jax.process_index(), jax.process_count()
-        )  # fmt: skip
-        return put_batch(self.mesh, rows)
+        size = self.train.batch_size
+        return put_batch(self.mesh, batches.batch(self.data, "train", self.train.seed, index, size, local_rows(self.mesh, size)))
 
     def compile(self, state: State, signals: guard.Signals) -> list[rules.Row]:
         """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table. A signal gives it up."""
@@ -183,8 +192,7 @@ class Engine:
         chosen = range(min(count, max(size // rows, 1)))
         for i in chosen:
             indices = (size - (i + 1) * rows + np.arange(rows)) % size
-            local = np.array_split(indices, jax.process_count())[jax.process_index()]
-            args = params, put_batch(self.mesh, self.data.gather("test", local)), np.int32(i)
+            args = params, put_batch(self.mesh, self.data.gather("test", indices[local_rows(self.mesh, rows)])), np.int32(i)
             if hasattr(self.score, "lower"):  # the first time
                 self.score = guard.unless(signals, self.score.lower(*args).compile) or self.score
             if signals.requested:

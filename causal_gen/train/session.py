@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from causal_gen.parallel import hosts
 from causal_gen.train import guard, meter
 from causal_gen.train.checkpoint import Checkpoints
 from causal_gen.train.goodput import Goodput
@@ -74,14 +75,18 @@ class Session:
             if save:
                 self.save(step, state, scores.get("eval_loss"))
             if draw is not None:
-                self.logger.pictures(step, draw(state.best_params, step, lambda: self.signals.requested))
+                hosts.once(self._draw, draw, hosts.gather(state.best_params), step)
         return scores
+
+    def _draw(self, draw: Pictures, params: Any, step: int) -> None:
+        self.logger.pictures(step, draw(params, step, lambda: self.signals.requested))
 
     def close(self, done: int) -> None:
         """Wait until everything is on disk, and say how the run ended and where its time went."""
         train = self.engine.train
         with self.goodput.during("save"):
             self.saved.wait()
+            hosts.barrier(f"saved step {done}")
         self.goodput.write(done)
         if self.signals.requested:
             self.logger.say(f"stopped at step {done} and saved; run the same command again to go on")
@@ -109,12 +114,15 @@ def open_session(
     goodput.write(first)  # what was lost before this start is on disk from now on
     watchdog = stack.enter_context(Watchdog(train.watchdog, goodput))
     clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))  # compiling counts
-    write_json(workdir / "config.json", config)
+    if hosts.first():
+        write_json(workdir / "config.json", config)
     with goodput.during("compile"):
         rows = engine.compile(state, signals)
-    write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
-    logger = Logger(workdir, log, total=train.steps, first=first, batch_size=train.batch_size, flops=engine.flops, peak=engine.peak)
-    logger = stack.enter_context(logger)
+        hosts.barrier("compiled")
+    if hosts.first():
+        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
+    sizes = {"total": train.steps, "first": first, "batch_size": train.batch_size, "flops": engine.flops, "peak": engine.peak}
+    logger = stack.enter_context(Logger(workdir, log, **sizes, quiet=not hosts.first()))
     logger.say(format_table(rows))
     numbers = Numbers(train, engine.leaves, engine.examples, logger.say, meta.get("passed", ()))
     profiler = stack.enter_context(Profiler(profile, workdir / "profile", first, train.steps, logger.say))
