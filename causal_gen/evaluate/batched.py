@@ -47,7 +47,7 @@ class Batched:
 
     def _over(self, num: int, ask: Callable[..., Any], *trees: Any) -> Any:
         """Apply `ask(start, *parts)` to slices of host trees with `num` rows; join the results, padding removed."""
-        size, mesh = min(self.batch_size, num), mesh_of(self.params)
+        size = min(self.batch_size, num)
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
@@ -116,7 +116,7 @@ def _replayed(
     noise: Callable[[int, np.ndarray], tuple[Noise, Batch | None]],
 ) -> list[dict[str, np.ndarray]]:
     one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(lambda: model.noise(jax.random.key(0), 1))))
-    size, mesh = max(1, min(num, 64, HELD // one)), mesh_of(params)
+    size = max(1, min(num, 64, HELD // one))
     parts = []
     for part in range(math.ceil(num / size)):
         rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last row repeats as padding

@@ -27,7 +27,6 @@ from causal_gen.parallel.rules import leaf_path
 from causal_gen.train.state import TrainConfig
 from causal_gen.types import Array, ConfigError, Float, Params, PyTree
 
-
 RMS = 0.2  # of the entries of an update (3), about that of Adam's, so that one learning rate serves both
 
 
@@ -124,7 +123,7 @@ def _muon() -> optax.GradientTransformation:
 
 
 def _matrices(params: PyTree) -> PyTree:
-    """Which axes of a leaf make m and n of (3), None where it is no kernel: [m, n] of each layer of a stack, [h w c, n] of a convolution."""
+    """Which axes of a leaf make m and n of (3), None where it is no kernel: [m, n] in each layer of a stack, [hwc, n] in a convolution."""
 
     def axes(path: tuple, leaf: Any) -> MuonDimensionNumbers | None:
         names = leaf_path(path).split("/")
