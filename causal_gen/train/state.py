@@ -19,12 +19,12 @@ class TrainConfig:
     """How a model is trained. `steps` count updates; a batch of `batch_size` examples is cut into `accumulate` microbatches.
 
     `optimizer` is "adamw", or "muon", which turns the momentum of every kernel into its nearest orthogonal matrix: fewer steps, each a
-    little longer (train/optim.py). The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts
-    on leaves of rank 2 and more. Gradients are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average.
-    `time_limit` in seconds (compilation included, over all resumes of a run) stops it early. `annealing` "steps" leaves the schedule as it is then; "time" hurries
-    it, so that the rate has fallen to its end when the limit is reached: such a run is a function of the machine's speed, unless the
-    steps are done well before the limit. `precision` and `remat` are handed to the model. `init_from` = {path regex: workdir[:subtree]}
-    takes parameters of earlier runs, or of exported files, to start from (train/warmstart.py).
+    little longer (train/optim.py). The learning rate rises over `warmup_steps` and follows `schedule` to step `steps`. Weight decay acts on
+    leaves of rank 2 and more. Gradients are clipped to a global norm of `clip_norm` (None: not). `ema_decay` None keeps no average.
+    `time_limit` in seconds (compilation included, over all resumes of a run) stops it early. `annealing` "steps" leaves the schedule as it
+    is then; "time" hurries it, so that the rate has fallen to its end when the limit is reached: such a run is a function of the machine's
+    speed, unless the steps are done well before the limit. `precision` and `remat` are handed to the model. `init_from` = {path regex:
+    workdir[:subtree]} takes parameters of earlier runs, or of exported files, to start from (train/warmstart.py).
     """
 
     steps: int = dataclasses.field(default=1000, metadata={"min": 1})
