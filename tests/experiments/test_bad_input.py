@@ -116,6 +116,17 @@ def test_another_network_than_the_checkpoints(refused, trained):
     assert "of another model" in said
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate", "export", "train"])
+def test_checkpoints_of_which_none_is_whole(refused, trained, tmp_path, command):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    (workdir / "checkpoints" / "2" / "ema" / "_METADATA").write_bytes(b"")
+    before = {path.name for path in (workdir / "checkpoints").iterdir()}
+    said = refused(command, f"--workdir={workdir}")
+    assert "is whole (2: ema/_METADATA is not what was written): restore a copy" in said
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == before
+
+
 def test_a_missing_data_folder(refused, toy, tmp_path):
     said = refused(
         "train", f"--config={toy}", f"--workdir={tmp_path / 'run'}", "--config.data", json.dumps({"name": "morphomnist", "root": "no/such"})
