@@ -11,9 +11,8 @@ mask is bidirectional at once), `causal` (it stays causal), `mined` (soft, again
 
 Measured, 600 steps of 64 from a language model of 600, recall@1 of 1,000 held-out rows, seeds 0 to 2: soft .481, .698, .625; abrupt .764,
 .899, .750; causal .220, .368, .335. That a soft start helps retrieval is not seen at this size: what the mask opens to is worth so much
-here that waiting for it costs. Against mined
-negatives alone all embeddings come to point one way (recall .001, .003, .001; from fresh weights .002, .003, .003): the hardest of a model
-that knows nothing yet teach it nothing.
+here that waiting for it costs. Against mined negatives alone all embeddings come to point one way (recall .001, .003, .001; from fresh
+weights .002, .003, .003): the hardest of a model that knows nothing yet teach it nothing.
 """
 
 from ml_collections import ConfigDict
