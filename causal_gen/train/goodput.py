@@ -21,7 +21,7 @@ from typing import Any
 
 from causal_gen.train.log import write_json
 
-PHASES = ("initialise", "compile", "data", "step", "save", "evaluate", "lost")
+PHASES: tuple[str, ...] = ("initialise", "compile", "data", "step", "save", "evaluate", "lost")
 NAME = "goodput.json"
 
 

@@ -83,7 +83,7 @@ def fit(
             if not (save or look or draw):
                 continue
             found, late = run.numbers.read(*late), None  # a state that is not finite is never evaluated, drawn or saved
-            if found is None or (save and not run.numbers.check_state(done, bad_leaf(state))):
+            if found is None or not run.numbers.check_state(done, bad_leaf(state)):
                 state, found = run.roll_back(done), {}
             scores = run.pause(done, state, save, look, pictures if draw else None)
             run.logger.step(done, found, extra=scores)
@@ -168,7 +168,8 @@ class Engine:
             traced = jitted.trace(state, self.batch(int(state.step)))
             lowered, self.flops = traced.lower(), meter.count_flops(traced.jaxpr.jaxpr)
             # what debugs compiles for itself, again where it looks closer
-            self.step = guard.named_nans(jitted) if jax.config.jax_debug_nans else guard.unless(signals, lowered.compile)
+            debug = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
+            self.step = guard.named_nans(jitted) if debug else guard.unless(signals, lowered.compile)
         self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         return rules.table(self.abstract.params, placed.params)
 
