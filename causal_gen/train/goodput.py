@@ -26,10 +26,10 @@ NAME = "goodput.json"
 
 
 class Goodput:
-    """A clock that is always in one phase, from its making on in "initialise"."""
+    """A clock that is always in one phase, from its making on in "initialise". Of several processes of one run the `first` writes."""
 
-    def __init__(self, workdir: Path):
-        self._path = workdir / NAME
+    def __init__(self, workdir: Path, first: bool = True):
+        self._path, self._first = workdir / NAME, first
         self._before = dict.fromkeys(PHASES, 0.0)
         self._own = dict.fromkeys(PHASES, 0.0)
         self.phase, self._entered = "initialise", time.perf_counter()
@@ -78,10 +78,9 @@ class Goodput:
         """To goodput.json in the workdir; gives the seconds."""
         seconds = self.seconds()
         total = sum(seconds.values())
-        write_json(
-            self._path,
-            {"step": step, "at": time.time(), "total": round(total, 3), "goodput": round(seconds["step"] / total, 4), "seconds": seconds},
-        )
+        share = round(seconds["step"] / max(total, 1e-9), 4)
+        if self._first:
+            write_json(self._path, {"step": step, "at": time.time(), "total": round(total, 3), "goodput": share, "seconds": seconds})
         return seconds
 
     def line(self) -> str:
@@ -89,4 +88,4 @@ class Goodput:
         seconds = self.seconds()
         total = sum(seconds.values())
         rest = ", ".join(f"{phase} {seconds[phase]:.1f}" for phase in PHASES if phase != "step")
-        return f"goodput: {100 * seconds['step'] / total:.0f}% of {total:.1f} s in steps ({rest}); {self._path}"
+        return f"goodput: {100 * seconds['step'] / max(total, 1e-9):.0f}% of {total:.1f} s in steps ({rest}); {self._path}"

@@ -56,10 +56,11 @@ def fit(
     WorkdirError for a workdir of another run or one that is being trained, ConfigError for a mesh or batch that does not fit,
     CheckpointError, and NonFiniteError (nothing of that step is saved).
     """
-    workdir, goodput = Path(workdir), Goodput(Path(workdir))
+    workdir, first = Path(workdir), jax.process_index() == 0
+    goodput = Goodput(workdir, first)
     guard.check_workdir(workdir, config)
     with contextlib.ExitStack() as stack:
-        lock, signals = stack.enter_context(Lock(workdir, jax.process_index() == 0)), stack.enter_context(guard.Signals())
+        lock, signals = stack.enter_context(Lock(workdir, first)), stack.enter_context(guard.Signals())
         saved = stack.enter_context(Checkpoints(workdir / "checkpoints", checkpoint))
         engine, state, meta = prepare(model, data, train, mesh, saved)
         done, late = int(state.step), None
