@@ -19,18 +19,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from causal_gen.parallel import hosts
 from causal_gen.train.log import write_json
 
-PHASES = ("initialise", "compile", "data", "step", "save", "evaluate", "lost")
+PHASES: tuple[str, ...] = ("initialise", "compile", "data", "step", "save", "evaluate", "lost")
 NAME = "goodput.json"
 
 
 class Goodput:
-    """A clock that is always in one phase, from its making on in "initialise"."""
+    """A clock that is always in one phase, from its making on in "initialise". Of several processes of one run the `first` writes."""
 
-    def __init__(self, workdir: Path):
-        self._path = workdir / NAME
+    def __init__(self, workdir: Path, first: bool = True):
+        self._path, self._first = workdir / NAME, first
         self._before = dict.fromkeys(PHASES, 0.0)
         self._own = dict.fromkeys(PHASES, 0.0)
         self.phase, self._entered = "initialise", time.perf_counter()
@@ -79,8 +78,8 @@ class Goodput:
         """To goodput.json in the workdir, by one process; gives the seconds."""
         seconds = self.seconds()
         total = sum(seconds.values())
-        if hosts.first():
-            share = round(seconds["step"] / total, 4)
+        share = round(seconds["step"] / max(total, 1e-9), 4)
+        if self._first:
             write_json(self._path, {"step": step, "at": time.time(), "total": round(total, 3), "goodput": share, "seconds": seconds})
         return seconds
 
@@ -89,4 +88,4 @@ class Goodput:
         seconds = self.seconds()
         total = sum(seconds.values())
         rest = ", ".join(f"{phase} {seconds[phase]:.1f}" for phase in PHASES if phase != "step")
-        return f"goodput: {100 * seconds['step'] / total:.0f}% of {total:.1f} s in steps ({rest}); {self._path}"
+        return f"goodput: {100 * seconds['step'] / max(total, 1e-9):.0f}% of {total:.1f} s in steps ({rest}); {self._path}"

@@ -1,8 +1,8 @@
 """One run a workdir: the file `.lock` names host, process and start of the run that trains there, and when it was last alive.
 
 On one machine the file is locked by the kernel, which lets go of it however the process ends, so that a kill -9 blocks nobody. Of a run on
-another host only the file can tell: it counts as dead once it has given no sign of life for PATIENCE seconds, a time in which it would have
-given many. Commands that only read a workdir do not ask.
+another host, or in a folder that knows no locks, only what is written can tell: it counts as dead once it has given no sign of life for
+PATIENCE seconds, a time in which it would have given many. Commands that only read a workdir do not ask.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ class Lock:
         return self
 
     def _take(self) -> None:
-        held = False
+        held = locked = False
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except OSError as error:
             held = error.errno in (errno.EWOULDBLOCK, errno.EACCES)  # others: a file system that knows no locks
         self.before = self._read()
@@ -66,7 +67,7 @@ class Lock:
         if held:
             raise WorkdirError(f"{self._path.parent} is being trained by {name} already: wait for it, end it, or give another --workdir")
         silent = time.time() - who["seen"]
-        if who["host"] != self._record["host"] and silent < PATIENCE and not who["over"]:
+        if not (locked and who["host"] == self._record["host"]) and silent < PATIENCE and not who["over"]:
             raise WorkdirError(
                 f"{self._path.parent} is being trained by {name} which gave a sign of life {max(silent, 0):.0f} s ago: end it, or if that "
                 f"host is gone, start again in {PATIENCE - silent:.0f} s"

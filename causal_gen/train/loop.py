@@ -65,10 +65,11 @@ def fit(
     WorkdirError for a workdir of another run or one that is being trained, ConfigError for a mesh or batch that does not fit,
     CheckpointError, and NonFiniteError (nothing of that step is saved).
     """
-    workdir, goodput = Path(workdir), Goodput(Path(workdir))
+    workdir, first = Path(workdir), hosts.first()
+    goodput = Goodput(workdir, first)
     guard.check_workdir(workdir, config)
     with contextlib.ExitStack() as stack:
-        lock, signals = stack.enter_context(Lock(workdir, hosts.first())), stack.enter_context(guard.Signals())
+        lock, signals = stack.enter_context(Lock(workdir, first)), stack.enter_context(guard.Signals())
         saved = stack.enter_context(Checkpoints(workdir / "checkpoints", checkpoint))
         engine, state, meta = prepare(model, data, train, mesh, saved)
         done, late = int(state.step), None
@@ -94,7 +95,7 @@ def fit(
             if not (save or look or draw):
                 continue
             found, late = run.numbers.read(*late), None  # a state that is not finite is never evaluated, drawn or saved
-            if found is None or (save and not run.numbers.check_state(done, bad_leaf(state))):
+            if found is None or not run.numbers.check_state(done, bad_leaf(state)):
                 state, found = run.roll_back(done), {}
             scores = run.pause(done, state, save, look, pictures if draw else None)
             run.logger.step(done, found, extra=scores)
@@ -177,7 +178,8 @@ class Engine:
             traced = jitted.trace(state, self.batch(int(state.step)))
             lowered, self.flops = traced.lower(), meter.count_flops(traced.jaxpr.jaxpr)
             # what debugs compiles for itself, again where it looks closer
-            self.step = guard.named_nans(jitted) if jax.config.jax_debug_nans else guard.unless(signals, lowered.compile)
+            debug = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
+            self.step = guard.named_nans(jitted) if debug else guard.unless(signals, lowered.compile)
         self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         return rules.table(self.abstract.params, placed.params)
 

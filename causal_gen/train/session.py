@@ -63,8 +63,9 @@ class Session:
 
     def roll_back(self, step: int) -> State:
         """The state of the last checkpoint, to go on with after `step`."""
-        self.saved.wait()
-        state, _ = self.engine.last(self.saved)
+        with self.goodput.during("initialise"):
+            self.saved.wait()
+            state, _ = self.engine.last(self.saved)
         self.numbers.rolled_back(int(state.step), step)
         return dataclasses.replace(state, step=jax.device_put(np.int32(step), self.engine.abstract.step.sharding))
 

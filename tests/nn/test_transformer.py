@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +178,24 @@ def test_scanned_programs_do_not_grow_with_depth():
         return str(jax.make_jaxpr(jax.grad(lambda p: decoder.apply(p, x, fields)[0].sum()))(params)).count("\n")
 
     assert equations(9) == equations(3)
+
+
+@pytest.mark.slow
+def test_compiling_scanned_layers_takes_as_long_for_48_as_for_12():
+    """In CPU time, which other programs disturb less."""
+
+    def seconds(layers):
+        decoder = Decoder(dataclasses.replace(SMALL, layers=layers, scan=True), causal())
+        x, fields = jnp.zeros((1, T, 16)), {"index": np.arange(T)}
+        params = jax.eval_shape(lambda: decoder.init(jax.random.key(0), x, fields))
+        salt = time.time_ns() % 10**9  # no cache of compiled programs has seen this one
+        lowered = jax.jit(jax.grad(lambda p: decoder.apply(p, x, fields)[0].sum() * salt)).lower(params)
+        start = time.process_time()
+        lowered.compile()
+        return time.process_time() - start
+
+    seconds(2)
+    assert min(seconds(48), seconds(48)) <= 1.3 * max(seconds(12), seconds(12))
 
 
 @pytest.mark.parametrize(
