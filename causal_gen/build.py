@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 
 from causal_gen import schema
 from causal_gen.data import kept
+from causal_gen.data.placeholders import Described
 from causal_gen.types import ConfigError, GraphError, UserError, WorkdirError
 
 if TYPE_CHECKING:
@@ -202,6 +203,15 @@ def build(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     if stats is None:
         stats = json.loads(json.dumps(source.stats()))  # as a restored run will read it
     return _assemble(tree, parts, stats, source)
+
+
+def outline(config: ConfigDict | Mapping[str, Any]) -> Experiment:
+    """What `build` gives, without its data: nothing is downloaded, read or fitted, and where statistics are not in the config they are
+    placeholders. Enough to trace and to compile, never to train. Raises `ConfigError` as `build` does."""
+    tree = config.to_dict() if isinstance(config, ConfigDict) else copy.deepcopy(dict(config))
+    parts, stats = _convert(tree)
+    source = Described(tree["data"]["name"], parts["data"].entries)
+    return _assemble(tree, parts, source.stats() if stats is None else stats, source)
 
 
 def complete(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
