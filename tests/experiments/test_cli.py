@@ -12,7 +12,7 @@ import pytest
 from experiments import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "benchmark")
+COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "benchmark", "dry_run")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
