@@ -38,12 +38,17 @@ def ways(*axes: str) -> int:
     return math.prod(mesh.shape.get(name, 1) for name in axes)
 
 
-def over_positions(x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-    """The same numbers, kept by position along the mesh's sequence axis. Lengths that it does not divide stay as they lie."""
-    if ways(SEQUENCE) == 1 or x.shape[1] % ways(SEQUENCE):
+def over_mesh(x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+    """The same numbers, kept by example along the mesh's batch axes and by position along its sequence axis, where these divide them.
+
+    Left to itself XLA may rather split features, as the parameters are, and gather the whole batch on every device.
+    """
+    if ways(*BATCH, SEQUENCE) == 1:
         return x
     free = PartitionSpec.UNCONSTRAINED
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(free, SEQUENCE, free))
+    rows = free if x.shape[0] % ways(*BATCH) else tuple(name for name in BATCH if name in _axes())
+    places = free if ways(SEQUENCE) == 1 or x.shape[1] % ways(SEQUENCE) else SEQUENCE
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(rows, places, free))
 
 
 def attend_ring(

@@ -24,7 +24,7 @@ from causal_gen.nn.latent_attention import LatentAttention
 from causal_gen.nn.mlp import Mlp
 from causal_gen.nn.norm import make_norm
 from causal_gen.nn.positions import place
-from causal_gen.nn.ring_attention import over_positions
+from causal_gen.nn.ring_attention import over_mesh
 from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.structure.masks import full, valid
 from causal_gen.structure.visibility import Fields, Visibility, cut
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
 
         def body(h: Array, per_layer: tuple[Params, Any, Kv | None]) -> tuple[Array, tuple[Any, Any]]:
             own, layer, cached = per_layer
-            h = over_positions(h)
+            h = over_mesh(h)
             seen = q_fields if last and h.shape[1] > last else k_fields
             applied: Any = block.apply({"params": own}, h, asking, layer, cached, seen, memory, maps, at)
             h, new, balance = applied
