@@ -47,13 +47,13 @@ def plan(model: Model, data: Source, train: TrainConfig, config: MeshConfig, dev
     """
     mesh = make_mesh(config, devices)
     check_batch_size(mesh, train.batch_size, train.accumulate)
-    state, rows = abstract_state(model, train, mesh, getattr(config, "rules", ())), batch_sharding(mesh)
+    state, rows = abstract_state(model, train, mesh, config.rules), batch_sharding(mesh)
     batch = {
         name: jax.ShapeDtypeStruct((train.batch_size, *entry.shape), jnp.dtype(entry.dtype), sharding=rows)
         for name, entry in data.entries.items()
     }
     placed = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = compiling.compile_step(steps.make_step(model, train), mesh, placed, config.mode, model.batch_coupled)
+    step = compiling.compile_step(steps.make_step(model, train), mesh, placed, config.mode, model.batch_coupled and type(model).__name__)
     traced = step.trace(state, batch)
     loss = jax.make_jaxpr(steps.make_heldout(model, train))(state.params, batch, jnp.int32(0))
     return Planned(mesh, traced, state, batch, meter.count_flops(traced.jaxpr.jaxpr), 3 * meter.count_flops(loss.jaxpr))

@@ -16,7 +16,11 @@ from causal_gen.data.placeholders import Described
 from causal_gen.types import DataError, Entry
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: Path(path).stem)
+QUICK = {*FIRST, "configs/diffusion_ae/morphomnist.py", "configs/causal_transformer/pod.py"}
+WORKED = [pytest.param(path, id=Path(path).stem, marks=() if path in QUICK else pytest.mark.slow) for path in CONFIGS]
+
+
+@pytest.mark.parametrize("path", WORKED)
 def test_a_full_config_is_outlined_without_its_data_and_has_its_parameters(path, monkeypatch):
     """Their number is that of the golden text, which comes from the built model; data.root is a folder that does not exist."""
     golden = ROOT / "tests" / "golden" / f"{Path(path).parent.name}_{Path(path).stem}.txt"

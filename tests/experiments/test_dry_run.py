@@ -59,15 +59,14 @@ def test_shards_hold_an_eighth_and_gather_what_they_need(call):
 
 
 def test_flops_are_those_of_the_matrices(call):
-    """2 a multiply-add: qkv, out and two of the feed-forward layer; scores and sums of the 3 tiles of 8 x 8 that are not hidden; readout."""
+    """2 a multiply-add: qkv, out and two of the feed-forward layer; scores and sums of the 3 tiles of 8 x 8 that are seen; readout."""
     out = call("dry_run", f"--config={POD}:tiny", "--topology=cpu:8").out
-    tokens, tile = BATCH * LENGTH, 8
-    matrices = 2 * tokens * LAYERS * (3 * WIDTH**2 + WIDTH**2 + 2 * 4 * WIDTH**2)
-    attention = 2 * 2 * BATCH * LAYERS * WIDTH * 3 * tile**2
-    readout = 2 * tokens * WIDTH * VOCABULARY
-    own = 3 * (matrices + attention + readout)
-    # blocks are computed anew in the backward pass; attention's own backward computes scores once more
-    step = own + matrices + attention + attention // 2
+    tokens, square = 2 * BATCH * LENGTH, WIDTH**2
+    matrices = tokens * LAYERS * (3 + 1 + 4 + 4) * square
+    attention = 2 * 2 * BATCH * LAYERS * WIDTH * 3 * 8**2
+    own = 3 * (matrices + attention + tokens * WIDTH * VOCABULARY)
+    # computed anew for the backward pass: all of a block but its last matrix; attention's own backward takes five products, not four
+    step = own + tokens * LAYERS * (3 + 1 + 4) * square + attention + attention // 2
     assert f"FLOPs of a step        {step:.4g}, {step / 8:.4g} a device; the model's {own:.4g}" in out
 
 
