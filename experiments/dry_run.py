@@ -54,6 +54,8 @@ def _report(values: Any, experiment: Any, topology: Any) -> None:
     from causal_gen.parallel import cost
     from causal_gen.train import ahead, meter
 
+    if topology.chip is not None:  # a program for a machine that is not here can be kept, but not read again
+        jax.config.update("jax_enable_compilation_cache", False)
     start, batch = time.monotonic(), experiment.train.batch_size
     planned = ahead.plan(experiment.model, experiment.data, experiment.train, experiment.mesh, topology.devices)
     where = _where(topology, planned.mesh)

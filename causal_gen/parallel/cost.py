@@ -156,12 +156,16 @@ def _time(cost: Cost) -> list[str]:
     each = cost.seconds
     if not each:
         return ["no estimate of time: these devices have no published peaks"]
-    told = ", ".join(f"{name} {seconds * 1e3:,.1f}" for name, seconds in each.items() if seconds)
+    told = ", ".join(f"{name} {_ms(seconds)}" for name, seconds in each.items() if seconds)
     ways = zip(cost.bracket, ("with all of it at once", "one after another"), strict=True)
     return [
         f"time of a step at the chip's peaks, ms: {told}",
-        "  " + ", ".join(f"{seconds * 1e3:,.1f} ms {how} (MFU {cost.mfu(seconds):.0%})" for seconds, how in ways),
+        "  " + ", ".join(f"{_ms(seconds)} ms {how} (MFU {cost.mfu(seconds):.0%})" for seconds, how in ways),
     ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f}" if seconds >= 1e-4 else f"{seconds * 1e3:.2g}"
 
 
 # -- programs that do not fit -------------------------------------------------------------------------------------------------
@@ -169,12 +173,13 @@ def _time(cost: Cost) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An array of a traced step: bytes of a device, and what makes it and where."""
+    """An array of a traced step: bytes of a device, what makes it and where, and how many are like it (itself among them)."""
 
     bytes: float
     dtype: str
     shape: tuple[int, ...]
     what: str
+    count: int = 1
 
 
 def verdict(message: str) -> str | None:
@@ -189,25 +194,32 @@ def verdict(message: str) -> str | None:
 
 
 def largest(jaxpr: Any, arguments: Sequence[tuple[str, Any, Any]], batch: int, shards: int) -> list[Array]:
-    """The largest arrays of a traced step, largest first; each shape from each place once.
+    """The largest arrays of a traced step, largest first; those of one shape and dtype as one, named after the first.
 
     `arguments` are (name, aval, sharding). Of what is computed, an axis as long as the batch is taken to be split over `shards`
     devices, and everything else to be whole, which is what XLA may do, not what it has done.
     """
     found: dict[Any, Array] = {}
+
+    def add(held: float, aval: Any, what: str) -> None:
+        key = (tuple(aval.shape), str(aval.dtype), what.startswith("argument"))
+        known = found.get(key)
+        found[key] = Array(held, key[1], key[0], what) if known is None else dataclasses.replace(known, count=known.count + 1)
+
     for name, aval, sharding in arguments:
-        held = math.prod(sharding.shard_shape(aval.shape)) * aval.dtype.itemsize
-        found[name] = Array(held, str(aval.dtype), tuple(aval.shape), f"argument {name}")
+        add(math.prod(sharding.shard_shape(aval.shape)) * aval.dtype.itemsize, aval, f"argument {name}")
     for eqn in _equations(jaxpr):
         for out in eqn.outvars:
             aval = out.aval
-            if not hasattr(aval, "shape") or not hasattr(aval.dtype, "itemsize"):
-                continue
-            held = math.prod(aval.shape) * aval.dtype.itemsize / (shards if batch in aval.shape else 1)
-            where = source_info_util.summarize(eqn.source_info)
-            key = (aval.shape, str(aval.dtype), where)
-            found.setdefault(key, Array(held, str(aval.dtype), tuple(aval.shape), f"{eqn.primitive.name} at {where}"))
+            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
+                held = math.prod(aval.shape) * aval.dtype.itemsize / (shards if batch in aval.shape else 1)
+                add(held, aval, f"{eqn.primitive.name} at {_place(eqn)}")
     return sorted(found.values(), key=lambda array: -array.bytes)
+
+
+def _place(eqn: Any) -> str:
+    """The line of code that an equation comes from, with the last folders of its path."""
+    return "/".join(source_info_util.summarize(eqn.source_info).split("/")[-3:])
 
 
 def table(arrays: Sequence[Array]) -> str:
@@ -215,7 +227,7 @@ def table(arrays: Sequence[Array]) -> str:
     lines = ["largest arrays of the step, a device's part (before XLA fuses them; an axis as long as the batch is taken to be split)"]
     for array in arrays[:SHOWN]:
         shape = f"{array.dtype}[{','.join(map(str, array.shape))}]"
-        lines.append(f"  {size(array.bytes):>11}  {shape:<36} {array.what}")
+        lines.append(f"  {size(array.bytes):>11}  {shape:<32} {array.what}{f', and {array.count - 1} more' if array.count > 1 else ''}")
     return "\n".join(lines)
 
 

@@ -114,17 +114,14 @@ class Moved:
 def read(text: str, slices: int = 1) -> Moved:
     """The collectives and the traffic of a program, of `compiled.as_text()`."""
     program, entry = _parse(text)
-    found, shared, traffic, unknown = [], {}, 0.0, 0
+    found, traffic, unknown = [], 0.0, 0
     for computation, times, lost in _runs(program, entry):
         unknown += lost
+        found += [exchange for exchange, _ in _collectives(program, computation, times, slices)]
+        # what a fusion exchanges is no operand of an operation outside of it, and goes to memory all the same
+        traffic += sum(exchange.bytes * times for exchange, fused in _collectives(program, computation, times, slices) if fused)
         traffic += times * sum(_touched(program, computation, line) for line in computation.lines.values())
-        for channel, exchange in _collectives(program, computation, times, slices):
-            if not channel:
-                found.append(exchange)
-            elif channel not in shared or exchange.times < shared[channel].times:
-                shared[channel] = exchange
-    traffic += sum(exchange.bytes * exchange.times for exchange in shared.values())
-    return Moved((*found, *shared.values()), traffic, unknown)
+    return Moved(tuple(found), traffic, unknown)
 
 
 # -- text ---------------------------------------------------------------------------------------------------------------------
@@ -218,17 +215,22 @@ def _turns(program: dict[str, Computation], around: Computation, loop: Instructi
 # -- collectives --------------------------------------------------------------------------------------------------------------
 
 
-def _collectives(program: dict[str, Computation], computation: Computation, times: int, slices: int) -> Iterator[tuple[str, Collective]]:
-    """Those of a computation, and with the name of their channel those of its fusions.
+def _collectives(program: dict[str, Computation], computation: Computation, times: int, slices: int) -> Iterator[tuple[Collective, bool]]:
+    """Those of a computation and, with True, of its fusions.
 
-    A TPU begins an exchange in one fusion and has others carry it on beside their own work, also in loops inside of the one where it
-    began: all have its channel, and it is one exchange, as often as it begins.
+    A TPU begins an exchange in one fusion, has others carry it on beside their own work, also in loops inside of the one where it began,
+    and ends it in a third: the same line in all of them, which counts where it begins.
     """
     for line in computation.lines.values():
         for owner, one in [(computation, line), *_inside(program, line)]:
-            if exchange := _exchange(owner, one, times, slices):
-                channel = re.search(r"channel_id=(\d+)", one.rest)
-                yield (channel[1] if channel and owner is not computation else ""), exchange
+            exchange = _exchange(owner, one, times, slices)
+            if exchange and not _carried(owner):
+                yield exchange, owner is not computation
+
+
+def _carried(owner: Computation) -> bool:
+    """Whether a fusion carries on or ends what another one began."""
+    return "async_collective_fusion" in owner.name or any("AsyncCollectiveDone" in line.rest for line in owner.lines.values())
 
 
 def _inside(program: dict[str, Computation], line: Instruction) -> list[tuple[Computation, Instruction]]:

@@ -117,10 +117,17 @@ TPU = """HloModule jit_step, is_scheduled=true
 
 %start_gather (p: bf16[8,128]) -> bf16[128,128] {
   %p = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
-  ROOT %all-gather.1 = bf16[128,128]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=3, replica_groups=[16,16]<=[256], dimensions={0}
+  %all-gather.1 = bf16[128,128]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=3, replica_groups=[16,16]<=[256], dimensions={0}
+  ROOT %begun = (bf16[128,128]{1,0:T(8,128)(2,1)}, u32[]) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
 }
 
-%beside (p: bf16[8,128], q: f32[64]) -> (f32[64], bf16[128,128]) {
+%end_gather (p: bf16[8,128]) -> bf16[128,128] {
+  %p.4 = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-gather.3 = bf16[128,128]{1,0:T(8,128)(2,1)} all-gather(%p.4), channel_id=3, replica_groups=[16,16]<=[256], dimensions={0}
+  ROOT %ended = bf16[128,128]{1,0:T(8,128)(2,1)} custom-call(%all-gather.3), custom_call_target="AsyncCollectiveDone"
+}
+
+%async_collective_fusion.1 (p: bf16[8,128], q: f32[64]) -> (f32[64], bf16[128,128]) {
   %p.1 = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
   %q.1 = f32[64]{0:T(128)S(1)} parameter(1)
   %all-gather.2 = bf16[128,128]{1,0:T(8,128)(2,1)} all-gather(%p.1), channel_id=3, replica_groups=[16,16]<=[256], dimensions={0}
@@ -138,7 +145,7 @@ TPU = """HloModule jit_step, is_scheduled=true
   %s.1 = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}) parameter(0)
   %w.1 = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%s.1), index=1
   %x.1 = f32[64]{0:T(128)S(1)} get-tuple-element(%s.1), index=2
-  %fusion.1 = (f32[64]{0:T(128)S(1)}, bf16[128,128]{1,0:T(8,128)(2,1)}) fusion(%w.1, %x.1), kind=kCustom, calls=%beside
+  %fusion.1 = (f32[64]{0:T(128)S(1)}, bf16[128,128]{1,0:T(8,128)(2,1)}) fusion(%w.1, %x.1), kind=kCustom, calls=%async_collective_fusion.1
   ROOT %next = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}) tuple(%s.1, %w.1, %x.1)
 }
 
@@ -153,9 +160,10 @@ TPU = """HloModule jit_step, is_scheduled=true
   %s.3 = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}, s32[]) parameter(0)
   %w.3 = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%s.3), index=1
   %x.3 = f32[64]{0:T(128)S(1)} get-tuple-element(%s.3), index=2
-  %async-collective-start = bf16[128,128]{1,0:T(8,128)(2,1)} fusion(%w.3), kind=kCustom, calls=%start_gather
+  %async-collective-start = (bf16[128,128]{1,0:T(8,128)(2,1)}, u32[]) fusion(%w.3), kind=kCustom, calls=%start_gather
   %inner = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}) tuple(%s.3, %w.3, %x.3)
   %while.1 = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}) while(%inner), condition=%tiles_test, body=%tiles_body
+  %async-collective-done = bf16[128,128]{1,0:T(8,128)(2,1)} fusion(%w.3), kind=kCustom, calls=%end_gather
   ROOT %after = (s32[]{:T(128)}, bf16[8,128]{1,0}, f32[64]{0:S(1)}, s32[]) tuple(%s.3, %w.3, %x.3, %s.3)
 }
 
