@@ -15,7 +15,6 @@ from causal_gen.build import load_config, outline
 from causal_gen.data.placeholders import Described
 from causal_gen.types import DataError, Entry
 
-
 QUICK = {*FIRST, "configs/diffusion_ae/morphomnist.py", "configs/causal_transformer/pod.py"}
 WORKED = [pytest.param(path, id=Path(path).stem, marks=() if path in QUICK else pytest.mark.slow) for path in CONFIGS]
 
