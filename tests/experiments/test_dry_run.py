@@ -88,8 +88,8 @@ def test_no_data_is_opened(call, toy, monkeypatch):
         raise AssertionError("a dry run opened its data")
 
     monkeypatch.setattr(PendulumConfig, "make", opened)
-    answer = call("dry_run", f"--config={toy}", "--topology=cpu:2", "--config.mesh.data=2")
-    assert answer.code == 0 and "2 x cpu, mesh data=2" in answer.out
+    answer = call("dry_run", f"--config={toy}", "--topology=cpu:1", "--slices=2")
+    assert answer.code == 0 and "2 slices of cpu:1 (2 x cpu, mesh slice=2)" in answer.out
 
 
 @pytest.mark.parametrize(
