@@ -88,7 +88,7 @@ def attend_ring(
     array = PartitionSpec(rows, SEQUENCE, heads, None)
     told = jax.tree.map(lambda field: _field_spec(field, rows), read)
     specs = (array, array, array, *told, PartitionSpec())
-    mapped = jax.shard_map(on_device, in_specs=specs, out_specs=array, check_vma=False)
+    mapped: Any = jax.shard_map(on_device, in_specs=specs, out_specs=array, check_vma=False)
     return mapped(q, k, v, *read, None if fixed else layer)
 
 

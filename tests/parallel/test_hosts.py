@@ -188,11 +188,17 @@ def refused(capfd, *flags):
         (["--coordinator=nowhere", "--processes=2", "--process=1"], "write HOST:PORT"),
         (["--coordinator=127.0.0.1:99999", "--processes=2", "--process=1"], "write HOST:PORT"),
         (["--distributed", "--processes=2"], "give either it, or the three flags"),
-        (["--distributed"], "no cluster was found"),
     ],
 )
 def test_flags_that_mean_no_set_of_processes_are_one_line(capfd, flags, said):
     assert said in refused(capfd, *flags)
+
+
+def test_no_cluster_is_one_line():
+    """In a process of its own: this one may have used its devices already."""
+    command = [sys.executable, "-m", "experiments.evaluate", "--workdir=unused", "--distributed", "--no-allocator-tuning"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
+    assert done.returncode == 2 and done.stderr.startswith("error: no cluster was found") and done.stderr.count("\n") == 1
 
 
 def test_a_port_in_use_is_one_line(capfd):

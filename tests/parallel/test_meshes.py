@@ -14,7 +14,7 @@ from causal_gen.data import batches
 from causal_gen.parallel import rules
 from causal_gen.parallel.compile import compile_step
 from causal_gen.parallel.mesh import MeshConfig, make_mesh, put_batch
-from causal_gen.train import loop
+from causal_gen.train import guard, loop
 from causal_gen.train.checkpoint import Checkpoints
 from causal_gen.train.state import TrainConfig
 from causal_gen.train.step import make_init, make_step
@@ -119,4 +119,4 @@ def test_pmap_mode_refuses_a_model_whose_loss_mixes_examples_by_its_name(tmp_pat
     with Checkpoints(tmp_path) as saved:
         engine, state, _ = loop.prepare(ToyModel(batch_coupled=True), ToySource(), TrainConfig(), MeshConfig(mode="pmap"), saved)
         with pytest.raises(ConfigError, match="ToyModel mixes examples.*mesh.mode=jit"):
-            engine.compile(state)
+            engine.compile(state, guard.Signals())
