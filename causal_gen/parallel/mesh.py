@@ -135,8 +135,8 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
 def current(params: PyTree) -> contextlib.AbstractContextManager[Any]:
     """A context in which the mesh that parameters lie on is the current one, for `spread` and for layers that ask; none if they lie on
     one device without a mesh."""
-    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
-    return jax.set_mesh(sharding.mesh) if isinstance(sharding, NamedSharding) else contextlib.nullcontext()
+    mesh = getattr(getattr(jax.tree.leaves(params)[0], "sharding", None), "mesh", None)
+    return jax.set_mesh(mesh) if isinstance(mesh, Mesh) else contextlib.nullcontext()
 
 
 def spread(rows: PyTree) -> PyTree:
