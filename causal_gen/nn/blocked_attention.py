@@ -126,8 +126,8 @@ def forward(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: An
 
 
 def _backward(tiling: Tiling, kept: Any, d_out: Array) -> tuple[Any, ...]:
-    q, k, v, fields, *_ = kept
-    dq, dk, dv, d_fields = backward(tiling, *kept, d_out)
+    q, k, v, fields, layer, schedule, out, big_l = kept
+    dq, dk, dv, d_fields = backward(tiling, q, k, v, fields, layer, schedule, out, big_l, d_out)
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), complete(d_fields, fields), None, None
 
 

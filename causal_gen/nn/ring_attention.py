@@ -77,8 +77,8 @@ def attend_ring(
     tiling = Tiling(min(block, local_q), min(block, local_k), local_k, visibility, bias, layer if fixed else None, None)
 
     def on_device(q: Array, k: Array, v: Array, q_fields: Fields, k_fields: Fields, layer: Any) -> Array:
-        tiled, fields = blocked.cut_up(tiling, q, k, v, q_fields, k_fields)
-        out: Any = _attend(tiling, around, *tiled, fields, layer)
+        (q, k, v), fields = blocked.cut_up(tiling, q, k, v, q_fields, k_fields)
+        out: Any = _attend(tiling, around, q, k, v, fields, layer)
         return blocked.put_together(out, local_q).astype(v.dtype)
 
     read = tuple(blocked.wanted(tiling, fields, side) for side, fields in enumerate((q_fields, k_fields)))
