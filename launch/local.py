@@ -13,6 +13,7 @@ Exit codes: 0 when all processes ended with 0, else that of the process that was
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import os
 import signal
@@ -26,6 +27,7 @@ from typing import IO, Any, NoReturn
 
 POLL = 0.05  # seconds between two looks at the processes
 GRACE = 1.5  # seconds in which the others may still say why they end, before they are killed
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 MENDABLE = 2  # the exit code of a command whose user has to mend something
 
 
@@ -98,6 +100,7 @@ class Launch:
                 text=True,
                 errors="replace",
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                preexec_fn=end_with_launcher if LIBC is not None else None,
             )
             self._running = [*(self._running if k else []), child]
             readers.append(threading.Thread(target=copy_lines, args=(k, child.stdout), daemon=True))
@@ -129,6 +132,12 @@ class Launch:
             child.wait()
         k = culprit(first, codes)
         return Lost(k, children[k].pid, int(codes[k] or 0))
+
+
+def end_with_launcher() -> None:
+    """In a child: be killed when the launcher is, however it ends; nobody would watch over what is left (Linux, PR_SET_PDEATHSIG = 1)."""
+    if LIBC is not None:
+        LIBC.prctl(1, int(signal.SIGKILL))
 
 
 def culprit(first: Sequence[int | None], final: Sequence[int | None]) -> int:

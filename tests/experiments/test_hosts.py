@@ -20,7 +20,7 @@ def together(name, *flags):
     changed = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
     start = [sys.executable, "-m", "launch.local", "--processes=2", "--devices=1", "--restarts=0", "--"]
     call = [*start, sys.executable, "-m", f"experiments.{name}", "--no-allocator-tuning", *flags]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=changed, timeout=550)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=changed, timeout=900)
     assert done.returncode == 0, done.stdout
     assert not any(line.startswith("[1] {") for line in done.stdout.splitlines())  # answers are process 0's
     return [line.removeprefix("[0] ") for line in done.stdout.splitlines() if line.startswith("[0] ")]

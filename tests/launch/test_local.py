@@ -120,6 +120,22 @@ def test_a_process_that_a_passed_on_signal_ends_is_not_started_again():
     assert running.returncode == 128 + signal.SIGTERM and "after SIGTERM" in rest
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_launcher_that_is_killed_leaves_nobody_behind():
+    code = "print('ready')\ntime.sleep(60)"
+    running = subprocess.Popen(command("--processes=1", code=code), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert running.stdout is not None
+    pid = re.search(r"pids (\d+)", running.stdout.readline()).group(1)
+    while "ready" not in running.stdout.readline():
+        pass
+    running.kill()
+    running.communicate()
+    end = time.monotonic() + 20
+    while (alive := Path(f"/proc/{pid}/cmdline")).exists() and alive.read_bytes() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert time.monotonic() < end
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [(["--processes=0", "--", "x"], "--processes"), (["--devices=2"], "command is missing"), (["--nodes=2", "--", "x"], "--nodes")],

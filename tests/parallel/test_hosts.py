@@ -40,12 +40,12 @@ def together(workdir, *flags, processes=2, devices=2, launcher=()):
     """A worker as several processes; its output."""
     start = [sys.executable, "-m", "launch.local", f"--processes={processes}", f"--devices={devices}", *launcher, "--"]
     call = [*start, *WORKER, f"--workdir={workdir}", *flags]
-    return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=500)
+    return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=900)
 
 
 def alone(workdir, *flags, devices=4):
     call = [*WORKER, f"--workdir={workdir}", *flags]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(devices), timeout=500)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(devices), timeout=900)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -246,7 +246,7 @@ def test_hosts_of_different_configs_are_refused_before_compiling(tmp_path):
     flags = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
     calls = [[*WORKER, f"--workdir={tmp_path}", *flags, f"--process={k}", f"--config.rate={k}"] for k in range(2)]
     both = [subprocess.Popen(call, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(2)) for call in calls]
-    said = [process.communicate(timeout=200)[1] for process in both]
+    said = [process.communicate(timeout=900)[1] for process in both]
     assert [process.returncode for process in both] == [2, 2], said
     for text in said:
         (line,) = [line for line in text.splitlines() if line.startswith("error:")]
@@ -267,7 +267,7 @@ hosts.barrier("saved step 100")
 hosts.leave()
 """
     call = [sys.executable, "-m", "launch.local", "--devices=1", "--restarts=0", "--", sys.executable, "-c", code]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=100)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=900)
     assert done.returncode == 0, done.stdout
     told = [line for line in done.stdout.splitlines() if "has waited" in line]
     assert told and re.search(r'\[0\] process 0 has waited \d s at "saved step 100" for process 1 \(.*, pid \d+\)', told[0])
@@ -283,7 +283,7 @@ def test_slurms_environment_is_enough(tmp_path):
         given = {**environment(2), **job, "SLURM_PROCID": str(k), "SLURM_LOCALID": str(k), "JAX_PLATFORMS": "cpu"}
         call = [*WORKER, f"--workdir={tmp_path}", "--distributed"]
         both.append(subprocess.Popen(call, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=given))
-    said = [process.communicate(timeout=200)[1] for process in both]
+    said = [process.communicate(timeout=900)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert [f"process {k} stopped at step 6" in said[k] for k in range(2)] == [True, True]
 
@@ -298,6 +298,6 @@ def test_a_cluster_whose_other_half_never_comes_is_one_line(tmp_path):
         "SLURM_LOCALID": "0",
     }
     call = [*WORKER, f"--workdir={tmp_path}", "--distributed", "--initialization-timeout=2"]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**environment(2), **job}, timeout=100)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**environment(2), **job}, timeout=900)
     assert done.returncode == 2
     assert done.stderr.strip() == "error: not all processes came together within 2 s: start them all, or raise --initialization-timeout"
