@@ -245,9 +245,7 @@ class Checkpoints:
         leaves = _together(lambda: self._leaves(step, texts["hashes"], sealed))
         shapes = _together(lambda: wanted(step, leaves))
         if not sealed:
-            _say(
-                f"checkpoint {step} has no {manifest.NAME} (killed before it, still being written, or older code): its hashes decide"
-            )
+            _say(f"checkpoint {step} has no {manifest.NAME} (killed before it, still being written, or older code): its hashes decide")
         elif self._config.verify_files:
             _together(lambda: self._check_files(step, None if whole else (*shapes, *TEXTS)))
         _together(lambda: self._check_shapes(step, shapes))
