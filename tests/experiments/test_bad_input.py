@@ -123,7 +123,7 @@ def test_checkpoints_of_which_none_is_whole(refused, trained, tmp_path, command)
     (workdir / "checkpoints" / "2" / "ema" / "_METADATA").write_bytes(b"")
     before = {path.name for path in (workdir / "checkpoints").iterdir()}
     said = refused(command, f"--workdir={workdir}")
-    assert "is whole (2: ema/_METADATA is not what was written): restore a copy" in said
+    assert "is whole (2: ema" in said and "restore a copy" in said
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == before
 
 
