@@ -84,7 +84,7 @@ def attend_ring(
     told = jax.tree.map(lambda field: _field_spec(field, rows), read)
     specs = (array, array, array, *told, PartitionSpec())
     mapped = jax.shard_map(on_device, in_specs=specs, out_specs=array, check_vma=False)
-    return mapped(q, k, v, *read, None if fixed else layer)
+    return mapped(q, k, v, read[0], read[1], None if fixed else layer)
 
 
 def _axes() -> tuple[str, ...]:
