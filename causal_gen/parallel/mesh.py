@@ -157,8 +157,13 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
 def current(params: PyTree) -> contextlib.AbstractContextManager[Any]:
     """A context in which the mesh that parameters lie on is the current one, for `spread` and for layers that ask; none if they lie on
     one device without a mesh."""
-    sharding: Any = getattr(jax.tree.leaves(params)[0], "sharding", None)
-    return jax.set_mesh(sharding.mesh) if isinstance(sharding, NamedSharding) else contextlib.nullcontext()
+    mesh = _mesh_of(params)
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def _mesh_of(params: PyTree) -> Any:
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) else None
 
 
 def spread(rows: PyTree) -> PyTree:
@@ -186,7 +191,5 @@ def fetch(tree: PyTree) -> PyTree:
 
 def replicate(params: PyTree) -> PyTree:
     """Parameters whole on every device of their mesh, so that whatever is computed from them can be read on every host."""
-    sharding: Any = getattr(jax.tree.leaves(params)[0], "sharding", None)
-    if not isinstance(sharding, NamedSharding):
-        return params
-    return jax.jit(lambda leaves: leaves, out_shardings=replicated(sharding.mesh))(params)
+    mesh = _mesh_of(params)
+    return params if mesh is None else jax.jit(lambda leaves: leaves, out_shardings=replicated(mesh))(params)

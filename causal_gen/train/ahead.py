@@ -35,9 +35,7 @@ class Planned:
 
 def abstract_state(model: Model, train: TrainConfig, mesh: Mesh, placing: Sequence[rules.Rule] = ()) -> State:
     """The shapes of the state of step 0 and where they lie, with no array made. Raises ConfigError for a parameter that does not split."""
-    shapes = jax.eval_shape(steps.make_init(model, train))
-    placed = rules.shardings(shapes, mesh, placing)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
+    return rules.place(jax.eval_shape(steps.make_init(model, train)), mesh, placing)
 
 
 def plan(model: Model, data: Source, train: TrainConfig, config: MeshConfig, devices: Sequence[Any]) -> Planned:

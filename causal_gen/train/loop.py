@@ -32,7 +32,7 @@ from causal_gen.parallel.mesh import (
     put_batch,
     replicated,
 )
-from causal_gen.train import guard, meter, warmstart
+from causal_gen.train import ahead, guard, meter, warmstart
 from causal_gen.train import step as steps
 from causal_gen.train.checkpoint import CheckpointConfig, Checkpoints
 from causal_gen.train.goodput import Goodput
@@ -217,9 +217,7 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     """The engine, and the state: of the latest checkpoint with its meta, or of step 0 where there is none."""
     devices = make_mesh(mesh)
     check_batch_size(devices, train.batch_size, train.accumulate)
-    init = steps.make_init(model, train)
-    shapes = jax.eval_shape(init)
-    placed = rules.shardings(shapes, devices, mesh.rules)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
-    engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(init, out_shardings=placed))
+    abstract = ahead.abstract_state(model, train, devices, mesh.rules)
+    placed = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(steps.make_init(model, train), out_shardings=placed))
     return engine, *engine.last(saved)
