@@ -4,7 +4,10 @@
     python -m experiments.train --config=configs/causal_transformer/text.py --workdir=runs/text --config.data.corpus=FILE.jsonl.gz
 
 2.0 M parameters: 4 layers of width 200 over 256 bytes. Documents are packed without waste and see one another across their borders.
-`tiny` is what CI runs.
+Modes: `speeches` (ten minutes on the State of the Union addresses, a .jsonl.gz with year and party) and `tiny` (CI).
+
+Measured, `speeches`, seed 0, on one CPU core: 2.072 bits a byte on the last 5% of the addresses after 524 steps (standard error .048 over
+documents). A PyTorch model of the same form and size on the same rows, 600 s by AdamW on the same core in turn: 2.196 after 726 steps.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +16,7 @@ from configs.common import check_mode
 
 
 def get_config(mode: str = "") -> ConfigDict:
-    check_mode(mode, ("tiny",))
+    check_mode(mode, ("speeches", "tiny"))
     config = ConfigDict()
     config.data = {"name": "text", "tokenizer": "bytes", "length": 256}
     config.model = {
@@ -26,6 +29,10 @@ def get_config(mode: str = "") -> ConfigDict:
     config.train.update({"time_limit": 1_800.0, "annealing": "time"})
     config.checkpoint = {"every": 1_000}
     config.log = {"every": 100, "eval_every": 1_000, "eval_batches": 8, "pictures_every": 0}
+    if mode == "speeches":
+        config.data.header = ("year", "party")
+        config.train.update({"optimizer": "muon", "learning_rate": 2e-3, "time_limit": 600.0})
+        config.log.eval_every = 0
     if mode == "tiny":
         config.data.update({"length": 16, "documents": 4, "size": 64, "test_size": 16})
         config.model.transformer.update({"width": 16, "layers": 2, "heads": 2, "block": 8})
