@@ -208,10 +208,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_byte_for_byte(path, tmp_path):
     def fit(folder: str, pictures: Any):
         return loop.fit(experiment.model, experiment.data, tmp_path / folder, **parts, log=log, config=experiment.config, pictures=pictures)
 
-    def nothing(params, step):
+    def nothing(params, step, stopped):
         return {}
 
-    def interrupt(params, step):
+    def interrupt(params, step, stopped):
         signal.raise_signal(signal.SIGTERM)
         return {}
 

@@ -51,8 +51,7 @@ class Batched:
         results = []
         for part in range(math.ceil(num / size)):
             rows = np.minimum(np.arange(part * size, (part + 1) * size), num - 1)  # the last scene repeats as padding
-            parts = spread(jax.tree.map(lambda leaf: np.asarray(leaf)[rows], trees))  # noqa: B023  (used at once)
-            results.append(fetch(ask(part, *parts)))
+            results.append(fetch(ask(part, *spread(trees, rows))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *results)
 
     def _evidence(self, batch: Mapping[str, Any]) -> dict[str, Any]:

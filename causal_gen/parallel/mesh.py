@@ -166,22 +166,22 @@ def _mesh_of(params: PyTree) -> Any:
     return sharding.mesh if isinstance(sharding, NamedSharding) else None
 
 
-def spread(rows: PyTree) -> PyTree:
-    """Host arrays of rows (axis 0), the same on every process, split over the current mesh (`current`).
+def spread(tree: PyTree, rows: Int[np.ndarray, "n"] | None = None) -> PyTree:
+    """Host arrays (of their axis 0 the `rows`), the same on every process, split over the current mesh (`current`).
 
     Rows that the mesh does not divide go whole to every device, and all to the first one where no mesh is set.
     """
     mesh = jax.sharding.get_mesh()
-    if mesh.empty:
-        return jax.tree.map(jnp.asarray, rows)
 
     def put(leaf: Any) -> jax.Array:
-        leaf = np.asarray(leaf)
+        leaf = np.asarray(leaf) if rows is None else np.asarray(leaf)[rows]
+        if mesh.empty:
+            return jnp.asarray(leaf)
         leaf = leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
         whole = not leaf.ndim or leaf.shape[0] % batch_shards(mesh)
         return jax.make_array_from_callback(leaf.shape, replicated(mesh) if whole else batch_sharding(mesh), leaf.__getitem__)
 
-    return jax.tree.map(put, rows)
+    return jax.tree.map(put, tree)
 
 
 def fetch(tree: PyTree) -> PyTree:

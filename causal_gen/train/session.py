@@ -115,12 +115,11 @@ def open_session(
     goodput.write(first)  # what was lost before this start is on disk from now on
     watchdog = stack.enter_context(Watchdog(train.watchdog, goodput))
     clock = guard.Clock(train.time_limit, float(meta.get("seconds", 0.0)))  # compiling counts
-    if hosts.first():
-        write_json(workdir / "config.json", config)
     with goodput.during("compile"):
         rows = engine.compile(state, signals)
         hosts.barrier("compiled")
-    if hosts.first():
+    if hosts.first():  # not before: what cannot be compiled leaves no run behind
+        write_json(workdir / "config.json", config)
         write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
     sizes = {"total": train.steps, "first": first, "batch_size": train.batch_size, "flops": engine.flops, "peak": engine.peak}
     logger = stack.enter_context(Logger(workdir, log, **sizes, quiet=not hosts.first()))

@@ -180,7 +180,7 @@ def test_gates_need_a_backend_that_gives_them_a_gradient():
 
 
 def test_an_unknown_backend_is_named():
-    with pytest.raises(ConfigError, match="'flash'.*dense, blocked, jax"):
+    with pytest.raises(ConfigError, match="'flash'.*dense, blocked, ring, jax"):
         value_and_slopes(causal(), "flash", 8, inputs(), {}, 0)
 
 
