@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import functools
 import importlib
 import importlib.util
 import json
@@ -290,25 +289,6 @@ def _assemble(tree: Mapping[str, Any], parts: dict[str, Any], stats: dict[str, A
     return Experiment(config, model, source, **rest)
 
 
-class _Deferred:
-    """A source that is opened when it is first touched, so that a run restores where its dataset is gone.
-
-    One that fitted something before training (`reopen`) takes it from the folder where its run kept it.
-    """
-
-    def __init__(self, config: Any, folder: Path, stats: Mapping[str, Any] | None):
-        again = hasattr(config, "reopen") and stats is not None
-        self._make = functools.partial(config.reopen, folder, stats) if again else config.make
-        self.entries = config.entries
-
-    @functools.cached_property
-    def _source(self) -> Source:
-        return self._make()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-
 # -- runs --------------------------------------------------------------------------------------------------------------------
 
 
@@ -360,7 +340,7 @@ def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> E
     """The experiment of a workdir, from its `config.json` alone; the data is opened when it is first touched."""
     tree = override(stored_config(workdir), overrides or {})
     parts, stats = _convert(tree)
-    source: Any = _Deferred(parts["data"], Path(workdir) / KEPT, stats)
+    source: Any = kept.Deferred(parts["data"], Path(workdir) / KEPT, stats)
     return _assemble(tree, parts, source.stats() if stats is None else stats, source)
 
 

@@ -6,12 +6,7 @@ nothing. Exit code 2 where the program does not fit or is not compiled in time.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from absl import flags
@@ -35,12 +30,14 @@ def define(values: flags.FlagValues) -> None:
 def run(values: Any, overrides: dict[str, str]) -> None:
     cli.require(values, "config", "topology")
     from causal_gen import build as border
+    from causal_gen.parallel import hosts
     from causal_gen.parallel import topology as topologies
 
     topology = topologies.find(values.topology, values.slices)
     config = border.load_config(values.config, _sliced(values.slices) | overrides)
     experiment = border.outline(config)
-    with _within(values.limit, f"{values.config} on {values.topology}"):
+    late = f"not compiled within {values.limit:g} s; raise --limit, or scan the layers and lower their number"
+    with hosts.limited(values.limit, f"{values.config} on {values.topology}: {late}"):
         _report(values, experiment, topology)
 
 
@@ -88,24 +85,6 @@ def _refused(error: Exception, planned: Any, what: str, batch: int) -> NoReturn:
     arguments = cost.by_name(planned.state) + cost.by_name(planned.batch)
     print(f"{verdict}\n{cost.table(cost.largest(planned.traced.jaxpr.jaxpr, arguments, batch, batch_shards(planned.mesh)))}", flush=True)
     raise UserError(f"{what} does not fit: take more devices, a smaller train.batch_size or train.remat=full") from error
-
-
-@contextlib.contextmanager
-def _within(limit: float, what: str) -> Iterator[None]:
-    """Ends the process after `limit` seconds: a compiler at work listens to nobody, and Python cannot stop its thread."""
-
-    def end() -> None:
-        print(f"error: {what}: not compiled within {limit:g} s; raise --limit, or scan the layers and lower their number", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(2)
-
-    timer = threading.Timer(limit, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 TEXT = f"{__doc__}\n--config.a.b=VALUE overrides any leaf of the config."

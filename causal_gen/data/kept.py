@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from causal_gen.data.base import Source
 from causal_gen.types import DataError, WorkdirError
 
 
@@ -42,3 +45,22 @@ def load(folder: Path, name: str, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path} is not the one that this run was trained with (its sha256 differs); copy the workdir again")
     return content
+
+
+class Deferred:
+    """A source that is opened when it is first touched, so that a run restores where its dataset is gone.
+
+    One that fitted something before training (its config has `reopen`) takes it from the folder where its run kept it.
+    """
+
+    def __init__(self, config: Any, folder: Path, stats: Mapping[str, Any] | None):
+        again = hasattr(config, "reopen") and stats is not None
+        self._make = functools.partial(config.reopen, folder, stats) if again else config.make
+        self.entries = config.entries
+
+    @functools.cached_property
+    def _source(self) -> Source:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)

@@ -89,7 +89,7 @@ def answers(
     """The counterfactuals of `evidence` [b, ...] under each of `acts`, all from one abduction; None gives its reconstruction."""
 
     def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch]:
-        batch = spread({name: np.asarray(value)[rows] for name, value in evidence.items()})
+        batch = spread(dict(evidence), rows)
         return asking.abduct(model, params, jax.random.fold_in(key, part), batch), batch
 
     return _replayed(model, params, len(next(iter(evidence.values()))), acts, noise)
@@ -101,7 +101,7 @@ def draws(
     """`num` fresh draws under each of `acts`, all from the same noise; `context` [num, ...] as the model reads it."""
 
     def noise(part: int, rows: np.ndarray) -> tuple[Noise, Batch | None]:
-        given = None if context is None else spread({name: np.asarray(value)[rows] for name, value in context.items()})
+        given = None if context is None else spread(dict(context), rows)
         return spread(model.noise(jax.random.fold_in(key, part), len(rows), given)), given
 
     return _replayed(model, params, num, acts, noise)

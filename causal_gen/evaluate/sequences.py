@@ -64,7 +64,7 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
         shares = np.array([part[name] for part in found])
         known = np.isfinite(shares)
         out[name] = float(np.average(shares[known], weights=np.array(weights)[known])) if known.any() else None
-    out["noise"] = noise_law(found[0]["noise"])
+    out["noise"] = noise_law(fetch(found[0]["noise"]))
     out["example"] = shown(source, found[0]["example"], found[0]["do"])
     progress(f"evaluate: null {out['null']:.6f}, do takes {out['takes']:.6f}, before it {out['before']:.6f} moved, after it {out['after']}")
     return out
@@ -106,7 +106,7 @@ def ask(run: Any, indices: Int[np.ndarray, "n"], key: Key, rng: np.random.Genera
     row = int(np.argmax(tokens[:, place] != value))
     example = {"row": int(indices[row]), "place": place, "factual": tokens[row], "counterfactual": answer[row]}
     shares = {"null": float((back == tokens).mean()), **effects(tokens, answer, {place: value})}
-    return {**shares, "rows": indices, "noise": fetch(noise), "do": f"tokens[{place}]={value}", "example": example}
+    return {**shares, "rows": indices, "noise": noise, "do": f"tokens[{place}]={value}", "example": example}
 
 
 def effects(

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from causal_gen.parallel import hosts
 from causal_gen.parallel.mesh import batch_sharding, replicated
 from causal_gen.types import ConfigError, PyTree
 
@@ -45,7 +46,7 @@ def compile_step(step: Step, mesh: Mesh, state_shardings: PyTree, mode: str = "j
         )
     if mode != "pmap":
         raise ConfigError(f"mesh.mode={mode!r}: use jit or pmap")
-    if jax.process_count() > 1:
+    if hosts.count() > 1:
         raise ConfigError("mesh.mode=pmap runs in one process: use mesh.mode=jit, which does the same over several")
     if batch_coupled:
         name = "this model" if batch_coupled is True else batch_coupled

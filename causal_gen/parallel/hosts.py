@@ -60,7 +60,8 @@ def connect(
         where["cluster_detection_method"] = "deactivate"
         if host in LOOPBACK:  # JAX would listen on every interface
             where["coordinator_bind_address"] = coordinator
-    with _limited(initialization_timeout, coordinator):
+    place = f" at {coordinator}" if coordinator else ""
+    with limited(initialization_timeout, late(place, initialization_timeout)):  # JAX itself would abort with a stack
         try:
             jax.distributed.initialize(
                 **where, initialization_timeout=initialization_timeout + 60, heartbeat_timeout_seconds=heartbeat_timeout
@@ -87,12 +88,11 @@ def abandon(code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _limited(seconds: float, coordinator: str | None) -> Iterator[None]:
-    """End this process with one line if the block takes longer: JAX itself would abort with a stack."""
+def limited(seconds: float, line: str) -> Iterator[None]:
+    """End this process with `line` if the block takes longer: for work that Python cannot stop, as joining others and compiling."""
 
     def end() -> None:
-        place = f" at {coordinator}" if coordinator else ""
-        print(f"error: {late(place, seconds)}", file=sys.stderr, flush=True)
+        print(f"error: {line}", file=sys.stderr, flush=True)
         os._exit(2)
 
     timer = threading.Timer(seconds, end)
@@ -294,6 +294,16 @@ def gather(tree: PyTree) -> PyTree:
         return np.asarray(leaf)
 
     return tree if count() == 1 else jax.tree.map(whole, tree)
+
+
+def of_first(value: bool) -> bool:
+    """What process 0 says."""
+    return value if count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
+def highest(value: int) -> int:
+    """The largest that any process says."""
+    return value if count() == 1 else int(np.max(multihost_utils.process_allgather(np.array(value))))
 
 
 def once(write: Callable[..., Any], *args: Any) -> None:

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # the paths that Orbax speaks, and installs
-from jax.experimental import multihost_utils
 
+from causal_gen.parallel import hosts
 from causal_gen.parallel.rules import leaf_path
 from causal_gen.train import checkpoint_manifest as manifest
 from causal_gen.train import checkpoint_match as match
@@ -64,7 +64,7 @@ class Checkpoints:
         self._scope.enter_context(noise.quiet())
         try:
             self._manager = self._open()
-            if not read_only and jax.process_index() == 0:
+            if not read_only and hosts.first():
                 with tempfile.TemporaryFile(dir=self.folder):  # a folder that takes no file is better told of now than at the first save
                     pass
         except OSError as error:
@@ -117,7 +117,7 @@ class Checkpoints:
             begun = bool(self._manager.save(step, args=ocp.args.Composite(**saved, **texts), metrics=metrics))
         except Exception as error:
             raise self._unwritten(error) from error
-        if begun and jax.process_index() == 0:
+        if begun and hosts.first():
             self._sealing = threading.Thread(target=self._seal, args=(step, leaves), name=f"seal-{step}")
             self._sealing.start()
         return begun
@@ -241,7 +241,7 @@ class Checkpoints:
         """One checkpoint, in stages that succeed in every process or raise in every process, so that none waits for another for ever."""
         folder = self.folder / str(step)
         texts = _together(lambda: self._read(step, {name: ocp.args.JsonRestore() for name in TEXTS}))
-        sealed = _of_first(manifest.present(folder))
+        sealed = hosts.of_first(manifest.present(folder))
         leaves = _together(lambda: self._leaves(step, texts["hashes"], sealed))
         shapes = _together(lambda: wanted(step, leaves))
         if not sealed:
@@ -255,7 +255,7 @@ class Checkpoints:
         for path, value in hashes({name: read[name] for name in shapes}).items():
             if leaves.get(path) != value:
                 raise DamagedError(f"{path} differs from what was saved")
-        if whole and not sealed and not self._read_only and jax.process_index() == 0:
+        if whole and not sealed and not self._read_only and hosts.first():
             with contextlib.suppress(OSError):  # a disk that is full is told of by the next save
                 manifest.write(folder)
         return {**read, "meta": texts["meta"]}
@@ -276,7 +276,7 @@ class Checkpoints:
         return stored["leaves"]
 
     def _check_files(self, step: int, items: Collection[str] | None) -> None:
-        if jax.process_index() != 0:
+        if not hosts.first():
             return
         try:
             reason = manifest.damage(self.folder / str(step), items)
@@ -316,7 +316,7 @@ class Checkpoints:
     def _set_aside(self, steps: list[int]) -> None:
         """Rename, so that these steps can be saved again and nothing is lost."""
         self._manager.close()
-        if jax.process_index() == 0:
+        if hosts.first():
             for step in steps:
                 names = (f"damaged-{step}" + (f"-{count}" if count > 1 else "") for count in itertools.count(1))
                 aside = next(self.folder / name for name in names if not (self.folder / name).exists())
@@ -325,19 +325,13 @@ class Checkpoints:
                 except OSError as error:
                     raise CheckpointError(f"cannot move the damaged {self.folder / str(step)} away ({noise.line(error)}): do so") from error
                 _say(f"the damaged checkpoint {step} is kept as {aside}, to look at or to delete")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        hosts.barrier("damaged checkpoints are set aside")
         self._manager = self._open()
 
 
 def _say(text: str) -> None:
-    if jax.process_index() == 0:
+    if hosts.first():
         print(text, file=sys.stderr, flush=True)
-
-
-def _of_first(value: bool) -> bool:
-    """What process 0 says."""
-    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(value)))
 
 
 def _together(work: Callable[[], T]) -> T:
@@ -348,11 +342,10 @@ def _together(work: Callable[[], T]) -> T:
         result = work()
     except CheckpointError as caught:
         error = caught
-    if jax.process_count() > 1:
-        kind = 0 if error is None else 1 if isinstance(error, DamagedError) else 2
-        worst = int(np.max(multihost_utils.process_allgather(np.array(kind))))
-        if worst > kind:
-            error = (CheckpointError if worst == 2 else DamagedError)("another process could not read it")
+    kind = 0 if error is None else 1 if isinstance(error, DamagedError) else 2
+    worst = hosts.highest(kind)
+    if worst > kind:
+        error = (CheckpointError if worst == 2 else DamagedError)("another process could not read it")
     if error is not None:
         raise error
     return result

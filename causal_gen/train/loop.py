@@ -150,8 +150,6 @@ class Engine:
             return state, {}
         state, meta = saved.restore(self.abstract)
         self.origin = meta.get("init_from", {})
-        if self.abstract.pace is not None:  # a clock's, which is not saved
-            state = dataclasses.replace(state, pace=np.float32(0))
         return state, meta
 
     def examples(self, index: int) -> np.ndarray:

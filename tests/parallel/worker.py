@@ -12,6 +12,7 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +31,14 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_float("time-limit", None, "seconds, of a rate that falls with them", flag_values=values)
 
 
-def run(values: Any, overrides: dict[str, str]) -> None:
+def _noticed(width: int, harm: Callable[[str], None]) -> tuple[Any, Any]:
+    """The toy's model and source, which call `harm` where they are, and say what is read."""
     import numpy as np
 
     from causal_gen.parallel import hosts
-    from causal_gen.parallel.mesh import MeshConfig
-    from causal_gen.train.checkpoint import CheckpointConfig
-    from causal_gen.train.log import LogConfig
-    from causal_gen.train.loop import fit
-    from causal_gen.train.state import TrainConfig
-    from tests.train.toy import CONFIG, ToyModel, ToySource
+    from tests.train.toy import ToyModel, ToySource
 
-    workdir = Path(values.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    process, place, number = values.fault.split(":") if values.fault else ("-1", "", "0")
-
-    def harm(here: str) -> None:
-        done = workdir / "harmed"
-        if here == place and hosts.index() == int(process) and not done.exists():
-            done.touch()
-            os.kill(os.getpid(), int(number))
+    seen: dict[str, int] = {}
 
     @dataclasses.dataclass(frozen=True)
     class Model(ToyModel):
@@ -73,14 +62,38 @@ def run(values: Any, overrides: dict[str, str]) -> None:
                 harm("train")
             return super().gather(split, indices)
 
-    seen: dict[str, int] = {}
+    return Model(width=width), Source()
+
+
+def run(values: Any, overrides: dict[str, str]) -> None:
+    import numpy as np
+
+    from causal_gen.parallel import hosts
+    from causal_gen.parallel.mesh import MeshConfig
+    from causal_gen.train.checkpoint import CheckpointConfig
+    from causal_gen.train.log import LogConfig
+    from causal_gen.train.loop import fit
+    from causal_gen.train.state import TrainConfig
+    from tests.train.toy import CONFIG
+
+    workdir = Path(values.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    process, place, number = values.fault.split(":") if values.fault else ("-1", "", "0")
+
+    def harm(here: str) -> None:
+        done = workdir / "harmed"
+        if here == place and hosts.index() == int(process) and not done.exists():
+            done.touch()
+            os.kill(os.getpid(), int(number))
+
+    model, source = _noticed(values.width, harm)
     hosts.agree_on_run({**CONFIG, "train": {"steps": values.steps, **overrides}})
     limit = values["time-limit"].value
     pace = {"time_limit": limit, "annealing": "time"} if limit else {}
     sizes = {name: int(size) for name, _, size in (part.partition("=") for part in values.mesh.split(","))}
     done = fit(
-        Model(width=values.width),
-        Source(),
+        model,
+        source,
         workdir,
         train=TrainConfig(steps=values.steps, batch_size=16, warmup_steps=3, learning_rate=1e-3, **pace),
         mesh=MeshConfig(**{"data": 1, **sizes}),

@@ -42,7 +42,7 @@ def test_answers_never_influence_what_is_before_them_and_a_block_sees_ahead(name
     np.testing.assert_array_equal(felt, (slot[:, None] >= slot) | ahead)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", (*PROMPTS, "tc_llava", "nxtp"))
 def test_a_null_intervention_returns_the_row_and_the_answers_laws_are_those_of_the_trained_run(name):
     experiment, params = system(name)
     model, batch = experiment.model, rows(experiment)
