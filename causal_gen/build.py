@@ -44,6 +44,7 @@ DATA = {
     "recall": "causal_gen.data.sequences:RecallConfig",
     "markov": "causal_gen.data.sequences:MarkovConfig",
     "reversal": "causal_gen.data.sequences:ReversalConfig",
+    "enumerable": "causal_gen.data.enumerable:EnumerableConfig",
     "references": "causal_gen.data.references:ReferencesConfig",
     "triplets": "causal_gen.data.triplets:TripletsConfig",
     "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
