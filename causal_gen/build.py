@@ -45,6 +45,8 @@ DATA = {
     "markov": "causal_gen.data.sequences:MarkovConfig",
     "reversal": "causal_gen.data.sequences:ReversalConfig",
     "enumerable": "causal_gen.data.enumerable:EnumerableConfig",
+    "grammar": "causal_gen.data.grammar:GrammarConfig",
+    "facts": "causal_gen.data.facts:FactsConfig",
     "references": "causal_gen.data.references:ReferencesConfig",
     "triplets": "causal_gen.data.triplets:TripletsConfig",
     "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
