@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from causal_gen.data.generated import Columns, Generated, Rows, stream
 from causal_gen.data.statements import Statements
 from causal_gen.data.text import token_entries
 from causal_gen.data.tokenizer import END
-from causal_gen.types import Entry, Int, at_least, choice
+from causal_gen.types import Entry, Float, Int, at_least, choice
 
 LENGTH = 4  # eq. (2)
 
@@ -97,6 +98,11 @@ class FactsConfig(Generated):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts(Rows):
     """The source."""
+
+    def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
+        """-log p of a row, of which subject, relation and wording are chance and the rest is known."""
+        del split
+        return np.full(len(indices), math.log(self.config.subjects * len(self.config.told) * (self.config.wordings - 1)))
 
     def statements(self) -> dict[str, Statements]:
         """Every fact of every relation in the wording that no row shows, with each object of the relation in its place."""

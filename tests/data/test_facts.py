@@ -22,6 +22,7 @@ def test_a_row_tells_a_fact_and_no_row_is_a_statement_that_is_asked():
     assert len(answers) == 28
     told = {tuple(row[:2]) for row in rows}
     assert len(told) == 7 * 4 * 2, "two of three wordings of every fact"
+    assert np.exp(-source.best("test", np.arange(3))) == pytest.approx(1 / 56)
     for relation, items in enumerate(asked.values()):
         assert items.tokens.shape == (7, 5, 4) and len(np.unique(items.tokens[:, :, 2])) == 5
         for candidates, truth in zip(items.tokens, items.truth, strict=True):
