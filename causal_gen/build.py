@@ -44,6 +44,9 @@ DATA = {
     "recall": "causal_gen.data.sequences:RecallConfig",
     "markov": "causal_gen.data.sequences:MarkovConfig",
     "reversal": "causal_gen.data.sequences:ReversalConfig",
+    "enumerable": "causal_gen.data.enumerable:EnumerableConfig",
+    "grammar": "causal_gen.data.grammar:GrammarConfig",
+    "facts": "causal_gen.data.facts:FactsConfig",
     "references": "causal_gen.data.references:ReferencesConfig",
     "triplets": "causal_gen.data.triplets:TripletsConfig",
     "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
@@ -54,6 +57,7 @@ DATA = {
     "pairs": "causal_gen.data.pairs:PairsConfig",
     "video": "causal_gen.data.video:VideoConfig",
     "objects": "causal_gen.data.objects:ObjectsConfig",
+    "sudoku": "causal_gen.data.sudoku:SudokuConfig",
     "arrow": "causal_gen.data.film:ArrowConfig",
     "soundtrack": "causal_gen.data.film:SoundtrackConfig",
 }
@@ -61,6 +65,7 @@ MODELS = {
     "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
     "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
     "variable_transformer": "causal_gen.models.variable_transformer_config:VariableTransformerConfig",
+    "hybrid_transformer": "causal_gen.models.hybrid_transformer_config:HybridTransformerConfig",
     "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
@@ -68,6 +73,7 @@ MODELS = {
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
     "speculative_pair": "causal_gen.sampling.truncation:DecodingConfig",
+    "hybrid_transformer": "causal_gen.sampling.unmask_config:UnmaskConfig",
     "labeller": "causal_gen.models.labeller_config:LabelSampling",
 }
 EVALUATION = {  # what is measured of a family
@@ -75,6 +81,7 @@ EVALUATION = {  # what is measured of a family
     "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
     "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
     "variable_transformer": "causal_gen.evaluate.variables:evaluate",
+    "hybrid_transformer": "causal_gen.evaluate.sequences:evaluate",
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
 }

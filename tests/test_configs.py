@@ -33,6 +33,10 @@ SMALL = {
     "references": {"data.size": 64, "data.test_size": 16},
     "triplets": {"data.size": 64, "data.test_size": 16},
     "markov": {"data.size": 64, "data.test_size": 16},
+    "enumerable": {"data.size": 64, "data.test_size": 16},
+    "grammar": {"data.size": 64, "data.test_size": 16},
+    "facts": {"data.size": 64, "data.test_size": 16},
+    "reversal": {"data.size": 64, "data.test_size": 16},
     "confounded": {"data.size": 64, "data.test_size": 16},
     "wired": {"data.size": 64, "data.test_size": 16},
 }

@@ -38,9 +38,9 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def find(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """Images and labels of a split in `folder` or its subfolder mnist, raw or with .gz; None where either is missing."""
-    for place in (folder, folder / "mnist"):
+def find(folder: Path, split: str, within: str = "mnist") -> tuple[Path, Path] | None:
+    """Images and labels of a split in `folder` or its subfolder `within`, raw or with .gz; None where either is missing."""
+    for place in (folder / within, folder):
         found = []
         for stem in FILES[split]:
             found += [path for path in (place / stem, place / f"{stem}.gz") if path.is_file()][:1]
@@ -49,20 +49,22 @@ def find(folder: Path, split: str) -> tuple[Path, Path] | None:
     return None
 
 
-def locate(root: str | None, name: str) -> dict[str, tuple[Path, Path]] | None:
-    """The files of both splits, in `root` or else a data folder, or None where no folder holds them. `name` is the source that asks.
+def locate(root: str | None, name: str, within: str = "mnist") -> dict[str, tuple[Path, Path]] | None:
+    """The files of both splits, in `root` or else a data folder, or their subfolder `within`; None where no folder holds them.
+
+    `name` is the source that asks.
 
     Raises `DataError` where `root`, which the user named, is no folder or holds none.
     """
     if root is not None and not Path(root).expanduser().is_dir():
         raise DataError(f"{name}: data.root {root} is not a folder; give the folder that holds {FILES['train'][0]}[.gz]")
     for folder in [Path(root).expanduser()] if root is not None else storage.folders(None):
-        files = {split: find(folder, split) for split in FILES}
+        files = {split: find(folder, split, within) for split in FILES}
         if all(files.values()):
             return {split: pair for split, pair in files.items() if pair}
     if root is not None:
         names = ", ".join(sum(FILES.values(), ()))
-        raise DataError(f"{name}: {root} holds no MNIST; it, or its folder mnist, needs {names}, raw or .gz")
+        raise DataError(f"{name}: {root} holds no {within.upper()}; it, or its folder {within}, needs {names}, raw or .gz")
     return None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from causal_gen.parallel import hosts
 from causal_gen.train.log import write_json
-from causal_gen.types import WorkdirError
+from causal_gen.types import WorkdirError, at_least, choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,9 @@ class EvaluateConfig:
     slider_values: int = dataclasses.field(default=7, metadata={"min": 2, "max": 64})  # values a slider of the report has
     slider_scenes: int = dataclasses.field(default=4, metadata={"min": 0, "max": 32})  # 0: write no sliders
     disentangle_images: int = dataclasses.field(default=2000, metadata={"min": 0})  # for R2, DCI and MCC; 0: leave them out
+    draws: int = at_least(0, 0)  # samples drawn for what is measured of samples of a model of tokens (laws.py, quality.py); 0: none
+    statements: str | None = None  # file of statements to be ranked (data/statements.py); None: the source's own, where it has any
+    scoring: str = choice("likelihood", "pseudo")  # what statements are ranked by (ranking.py)
 
 
 @dataclasses.dataclass(frozen=True)

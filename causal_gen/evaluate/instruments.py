@@ -63,19 +63,28 @@ def normalise(images: Float[np.ndarray, "b h w 1"]) -> Float[np.ndarray, "b h w 
     return np.clip(images / level[:, None, None, None], 0.0, 1.0).astype(np.float32)
 
 
-@jax.jit
-def _logits(params: Params, images: Any) -> Any:
-    return Classifier().apply({"params": params}, images)
+@functools.partial(jax.jit, static_argnums=2)
+def _read(params: Params, images: Any, features: bool) -> Any:
+    return Classifier().apply({"params": params}, images, features)
 
 
-def classify(params: Params, images: Float[np.ndarray, "b h w 1"], batch: int = 256) -> Int[np.ndarray, "b"]:
-    """The class with the largest logit, of images at any brightness."""
+def _each(params: Params, images: np.ndarray, batch: int, features: bool) -> np.ndarray:
     found = []
     for start in range(0, len(images), batch):
         part = normalise(np.asarray(images[start : start + batch], np.float32))
         padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
-        found.append(np.asarray(_logits(params, padded)).argmax(-1)[: len(part)])
+        found.append(np.asarray(_read(params, padded, features))[: len(part)])
     return np.concatenate(found)
+
+
+def classify(params: Params, images: Float[np.ndarray, "b h w 1"], batch: int = 256) -> Int[np.ndarray, "b"]:
+    """The class with the largest logit, of images at any brightness."""
+    return _each(params, images, batch, False).argmax(-1)
+
+
+def features(params: Params, images: Float[np.ndarray, "b h w 1"], batch: int = 256) -> Float[np.ndarray, "b k"]:
+    """The classifier's hidden layer, of images at any brightness."""
+    return _each(params, images, batch, True)
 
 
 def digit_params(source: Any) -> Params:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate import eviction, likelihood, probes, recall, speculation, termination, texts
+from causal_gen.evaluate import eviction, laws, likelihood, probes, quality, ranking, recall, speculation, termination, texts, unmasking
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
@@ -37,6 +37,7 @@ DECODING = {
     "recall": recall,
     "speculation": speculation,
     "termination": termination,
+    "unmasking": unmasking,
 }  # what decoding does beyond drawing; each is empty for a model that it is not about
 
 
@@ -49,7 +50,8 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
         out["heldout"] = likelihood.heldout(run.model, run.params, key, source, batch_size=settings.batch_size)
         progress("evaluate: " + summary(out["heldout"]))
     indices = np.sort(np.random.default_rng(seed).permutation(size)[: settings.scenes])
-    out["accuracy"] = accuracy(run.model, run.params, source, indices, settings.batch_size)
+    out |= accuracy(run.model, run.params, source, indices, settings.batch_size)
+    out |= beyond(run, key, settings)
     if probed := probes.measure(run.model, run.params, source, indices, settings.batch_size):
         out["probes"] = probed
     for name, part in DECODING.items():
@@ -80,17 +82,29 @@ def summary(found: Mapping[str, Any]) -> str:
 def _hits(model: Any, params: Any, batch: Mapping[str, Any]) -> Any:
     right = jnp.argmax(model.conditionals(params, batch)["tokens"].logits, -1) == batch["tokens"]
     mask = batch.get("loss_mask", jnp.ones(right.shape))
-    return (right * mask).sum(), mask.sum()
+    return (right * mask).sum(), mask.sum(), (right | (mask == 0)).all(1).sum()
 
 
-def accuracy(model: Any, params: Any, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> float:
-    """Share of the scored tokens that are the likeliest one given those before them."""
-    hits = total = 0.0
+def accuracy(model: Any, params: Any, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> dict[str, float]:
+    """`accuracy`, the share of the scored tokens that are the likeliest one as the model samples; `exact`, the share of the rows of which
+    all scored tokens are: of a causal model, that a greedy continuation gets right from the first scored token on."""
+    hits = total = rows = 0.0
     for start in range(0, len(indices), batch_size):
         batch = spread(dict(source.gather("test", indices[start : start + batch_size])))
-        right, count = _hits(model, params, batch)
-        hits, total = hits + float(right), total + float(count)
-    return hits / total if total else math.nan
+        right, count, whole = _hits(model, params, batch)
+        hits, total, rows = hits + float(right), total + float(count), rows + float(whole)
+    return {"accuracy": hits / total if total else math.nan, "exact": rows / len(indices)}
+
+
+def beyond(run: Any, key: Key, settings: EvaluateConfig) -> dict[str, Any]:
+    """What the source allows to be measured beyond its rows: statements to be ranked, a law that samples have, pictures that they are."""
+    common = (run.model, run.params, key, run.data)
+    found = {
+        "statements": ranking.measure(*common, settings),
+        "law": laws.measure(*common, settings.draws, settings.batch_size),
+        "quality": quality.measure(*common, settings.draws, settings.batch_size),
+    }
+    return {name: told for name, told in found.items() if told}
 
 
 def ask(run: Any, indices: Int[np.ndarray, "n"], key: Key, rng: np.random.Generator) -> dict[str, Any]:
