@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ Moments = tuple[Array, Array]  # mean and standard deviation [b], in the node's 
 POINTS, WEIGHTS = (np.asarray(part, np.float32) for part in np.polynomial.hermite_e.hermegauss(32))
 
 
+@runtime_checkable
 class Mechanism(Protocol):
     """What a node, or a group of nodes, has in the place of an equation. Values and parents are batches {node: [b, ...]} in own units.
 
@@ -60,6 +61,7 @@ class Mechanism(Protocol):
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Any]: ...
 
 
+@runtime_checkable
 class Conditioner(Protocol):
     """A function of features with parameters, [b, f] to [b, k]. Hashable, as whatever closes over it is a static argument of jit."""
 
