@@ -19,6 +19,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -36,7 +37,9 @@ LINEAR = {  # node: intercept, slopes of its parents, standard deviation of its 
 }
 Z = np.array([0.5, 0.3, 0.2])  # probabilities of (6)
 X = np.array([[0.8, 0.2], [0.5, 0.5], [0.25, 0.75]])  # of x given z
-Y = np.array([[[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]], [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]])  # of y given z, x
+Y = np.array(
+    [[[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]], [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]]
+)  # of y given z, x
 TURN, ROUND, WIDE = (1.4, 0.3), (1.6, -0.2), (1.2, 0.1)  # weights and offsets of (5)
 
 
@@ -59,7 +62,7 @@ class System:
             natural = np.asarray(self.natural[name](found, noise[name]))
             act = None if acts is None else acts.get(name)
             if act is not None and np.any(act.mask):
-                natural = np.where(np.asarray(act.mask), np.asarray(act.apply(natural.astype(np.float32))), natural)
+                natural = np.where(np.asarray(act.mask), np.asarray(act.apply(jnp.asarray(natural, jnp.float32))), natural)
             found[name] = natural.astype(np.int32) if entry.vocabulary else natural
         return found
 
@@ -101,7 +104,9 @@ def _chain() -> System:
         "x2": lambda v, e: np.exp(v["x1"] / 2) + e / 4,
         "x3": lambda v, e: (v["x2"] - 5) ** 3 / 15 + e,
     }
-    return System({name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, _additive({"x1": 1.0, "x2": 0.25, "x3": 1.0}))
+    return System(
+        {name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, _additive({"x1": 1.0, "x2": 0.25, "x3": 1.0})
+    )
 
 
 def _mediator(interaction: float) -> System:
