@@ -70,8 +70,8 @@ class MechanismConfig:
 class StructuralConfig:
     """The model section of a config.
 
-    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism for
-    some nodes, {node: {"name": "additive", ..}}; the others have `default`.
+    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism
+    for some nodes, {node: {"name": "additive", ..}}; the others have `default`.
     """
 
     name: str = "structural"

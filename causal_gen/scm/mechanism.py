@@ -198,7 +198,7 @@ class Monotone:
         return self._noise_of(params, value, parents)[0]
 
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Moments]:
-        """Mean and standard deviation in own units, by the trapezoidal rule over the noise, which is exact where the map is affine and takes kinks well."""
+        """Mean and standard deviation in own units, by the trapezoidal rule over the noise: exact for affine maps, good at kinks."""
         theta = self.theta(params, parents, num)
 
         def at(point: Array) -> Array:
