@@ -42,11 +42,7 @@ class Admg:
 
     @classmethod
     def from_edges(
-        cls,
-        edges: Iterable[Sequence[str]],
-        bidirected: Iterable[Sequence[str]] = (),
-        nodes: Sequence[str] = (),
-        latent: Collection[str] = (),
+        cls, edges: Iterable[Sequence[str]], bidirected: Iterable[Sequence[str]] = (), nodes: Sequence[str] = (), latent: Collection[str] = ()
     ) -> Admg:
         """From (parent, child) pairs and pairs with a latent common cause; nodes named in `latent` are projected out."""
         pairs = tuple((str(a), str(b)) for a, b in bidirected)

@@ -147,11 +147,7 @@ def test_a_dag_without_latents_and_frequencies_of_rows_will_do():
         (lambda g: Effect.parse("y given x"), GraphError, "cannot read 'y given x'; write p"),
         (lambda g: Effect.parse("p( | do(x))"), GraphError, "there is no outcome before the |"),
         (lambda g: Effect.parse("p(y | do(x=1))"), GraphError, "'x=1' is no name of a node"),
-        (
-            lambda g: identify(g, Effect.parse("p(y | do(xx))")),
-            GraphError,
-            r"unknown node 'xx' in the effect p\(y \| do\(xx\)\); did you mean 'x'",
-        ),
+        (lambda g: identify(g, Effect.parse("p(y | do(xx))")), GraphError, r"unknown node 'xx' in the effect p\(y \| do\(xx\)\); did you mean 'x'"),
         (lambda g: identify(g, Effect.parse("p(y | do(y))")), GraphError, "'y' stands twice"),
         (lambda g: Table.joint(("x",), np.array([0.5, 0.6])), DataError, "sum to 1.1"),
         (lambda g: Table.joint(("x",), np.ones((1, 1))), DataError, "2 axes for 1 variables"),
