@@ -52,6 +52,7 @@ DATA = {
     "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
     "needles": "causal_gen.data.needles:NeedlesConfig",
     "confounded": "causal_gen.data.confounded:ConfoundedConfig",
+    "scm": "causal_gen.data.scm:ScmConfig",
     "wired": "causal_gen.data.wired:WiredConfig",
     "tagging": "causal_gen.data.labelled:TaggingConfig",
     "pairs": "causal_gen.data.pairs:PairsConfig",
@@ -69,6 +70,7 @@ MODELS = {
     "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
+    "structural": "causal_gen.models.structural_config:StructuralConfig",
 }
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
@@ -84,6 +86,7 @@ EVALUATION = {  # what is measured of a family
     "hybrid_transformer": "causal_gen.evaluate.sequences:evaluate",
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
+    "structural": "causal_gen.evaluate.structural:evaluate",
 }
 SECTIONS = {
     "sampling": "causal_gen.sampling.base:SamplingConfig",

@@ -86,6 +86,10 @@ def hints_of(schema: type) -> dict[str, Any]:
 def hint_at(schema: Any, keys: tuple[str, ...]) -> Any:
     """The type of the leaf that dotted `keys` lead to from `schema`, or None where they lead nowhere."""
     for key in keys:
+        inner = next((typing.get_args(option) for option in _options(schema) if typing.get_origin(option) is Mapping), None)
+        if inner:  # any key leads to what the mapping holds
+            schema = inner[1]
+            continue
         schema = next((option for option in _options(schema) if dataclasses.is_dataclass(option)), None)
         if schema is None or key not in hints_of(schema):
             return None

@@ -2,6 +2,7 @@
 
     unit = (y - mean) / std                                                        standard                   (1)
     unit = (logit((y - low) / (high - low)) - mean') / std'                         logit                      (2)
+    unit = (log(y - low) - mean') / std'                                            log                        (4)
     unit = G(e),  G piecewise linear through (Phi^-1(p_j), unit quantile_j)         fitted marginal of a root  (3)
 
 (2) makes noise that acts before a sigmoid additive, as the intensity of Morpho-MNIST has it (Pawlowski et al. 2020, eq. 8).
@@ -19,13 +20,17 @@ from jax.scipy.special import ndtri
 
 from causal_gen.types import Array, Float
 
-SCALINGS = ("standard", "logit")
+SCALINGS = ("standard", "logit", "log")
 _EDGE = 1e-4  # of the support; logits are taken no nearer to its ends
+_TINY = 1e-6  # of the largest value; logs are taken no nearer to the lower end
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """An invertible map between physical units and unit scale; `low` and `high` are the support where `kind` is "logit"."""
+    """An invertible map between physical units and unit scale; `low` and `high` are the support where `kind` is "logit".
+
+    Where it is "log", `high` is the largest value seen, which bounds nothing.
+    """
 
     kind: str
     mean: float
@@ -38,6 +43,12 @@ class Scaling:
         """From a factor's statistics and declared support. Raises ValueError for a logit over an unbounded support."""
         if kind == "standard":
             return cls(kind, float(stats["mean"]), max(float(stats["std"]), 1e-6))
+        if kind == "log":
+            if low is None or float(stats["low"]) <= low:
+                end = "has none" if low is None else f"is {low:g}, and the data's smallest value {float(stats['low']):g}"
+                raise ValueError(f"scaling 'log' needs a factor above a lower end of its support, which {end}; use 'standard'")
+            logs = np.log(np.asarray(stats["quantiles"], float) - low)
+            return cls(kind, float(logs.mean()), max(float(logs.std()), 1e-6), float(low), float(stats["high"]))
         if kind != "logit":
             raise ValueError(f"scaling {kind!r} is not one of {', '.join(SCALINGS)}")
         if low is None or high is None:
@@ -51,13 +62,30 @@ class Scaling:
         if self.kind == "logit":
             share = jnp.clip((y - self.low) / (self.high - self.low), _EDGE, 1 - _EDGE)
             y = jnp.log(share) - jnp.log1p(-share)
+        if self.kind == "log":
+            y = jnp.log(jnp.maximum(y - self.low, self._tiny))
         return (y - self.mean) / self.std
+
+    @property
+    def _tiny(self) -> float:
+        return _TINY * (self.high - self.low)
+
+    def log_slope(self, y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """log |d unit / d y|: what a density on unit scale gains in physical units."""
+        if self.kind == "logit":
+            share = jnp.clip((y - self.low) / (self.high - self.low), _EDGE, 1 - _EDGE)
+            return -jnp.log(share) - jnp.log1p(-share) - np.log(self.std * (self.high - self.low))
+        if self.kind == "log":
+            return -jnp.log(jnp.maximum(y - self.low, self._tiny)) - np.log(self.std)
+        return jnp.full(jnp.shape(y), -np.log(self.std), jnp.float32)
 
     def inverse(self, unit: Float[Array, "..."]) -> Float[Array, "..."]:
         """Unit scale to physical units."""
         y = unit * self.std + self.mean
         if self.kind == "logit":
             y = self.low + (self.high - self.low) / (1 + jnp.exp(-y))
+        if self.kind == "log":
+            y = self.low + jnp.exp(y)
         return y
 
 

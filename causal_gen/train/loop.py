@@ -141,7 +141,9 @@ class Engine:
 
     def start(self) -> tuple[State, dict[str, Any]]:
         """The state of step 0, and what `train.init_from` gave."""
-        return warmstart.start(self.begin(), self.train.init_from, jax.tree.map(lambda x: x.sharding, self.abstract.params))
+        placed = jax.tree.map(lambda x: x.sharding, self.abstract.params)
+        state = warmstart.fitted(self.begin(), self.model, self.data, placed)
+        return warmstart.start(state, self.train.init_from, placed)
 
     def last(self, saved: Checkpoints) -> tuple[State, dict[str, Any]]:
         """The state of the last checkpoint and its meta; that of step 0, and {}, where there is none."""

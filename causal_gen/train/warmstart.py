@@ -3,7 +3,7 @@
 A leaf whose path the regex is found in is taken from the run's checkpoint (its averaged parameters where it kept them): at the same path,
 or with a subtree, at the path in which that stands for what the regex found. {"^(embed|decoder)": "runs/text"} takes two entries as they
 are, {"^encoder": "runs/text:decoder"} what the other run calls decoder. A file that experiments.export wrote stands for its run. Applied
-once, at step 0; the new run saves what it got.
+once, at step 0; the new run saves what it got. Before that a model that has parameters in closed form takes them from the training rows.
 """
 
 from __future__ import annotations
@@ -16,12 +16,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from causal_gen.parallel.rules import leaf_path
 from causal_gen.train import export
 from causal_gen.train.checkpoint import Checkpoints
 from causal_gen.train.state import State
 from causal_gen.types import Array, CheckpointError, ConfigError, Params, PyTree, WorkdirError
+
+
+def fitted(state: State, model: Any, data: Any, placed: PyTree) -> State:
+    """The state of step 0 with the parameters that `model` has in closed form, from all training rows, where it has any (`model.fit`)."""
+    if not hasattr(model, "fit"):
+        return state
+    rows = data.gather("train", np.arange(data.size("train")))
+    return _with(state, model.fit(state.params, rows), placed)
+
+
+def _with(state: State, params: Params, placed: PyTree) -> State:
+    params = jax.tree.map(jax.device_put, params, placed)
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)  # its own buffers, since the state is donated
+    return dataclasses.replace(state, params=params, ema=ema)
 
 
 def start(state: State, init_from: Mapping[str, str], placed: PyTree) -> tuple[State, dict[str, Any]]:
@@ -34,9 +49,7 @@ def start(state: State, init_from: Mapping[str, str], placed: PyTree) -> tuple[S
         params, origin[pattern] = _take(params, pattern, source)
     if not origin:
         return state, {}
-    params = jax.tree.map(jax.device_put, params, placed)
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)  # its own buffers, since the state is donated
-    return dataclasses.replace(state, params=params, ema=ema), origin
+    return _with(state, params, placed), origin
 
 
 def _take(params: Params, pattern: str, source: str) -> tuple[Params, dict[str, Any]]:

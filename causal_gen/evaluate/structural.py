@@ -1,0 +1,125 @@
+"""The evaluation of a structural causal model of numbers: likelihood, abducted noise, and counterfactuals against the truth.
+
+What evaluate/variables.py measures (held-out nats and their distance from the best, rmse, leak, reach, null), and over n test rows
+
+    ks_i     = largest gap between the law of node i's abducted noise and the one that it is drawn from: 0 to 1             (1)
+    parents_i = largest |rank correlation| of that noise with a parent of i: noise that knows causes hides part of their effect (2)
+    error_j  = root mean square of  model's x_j under do(x_i = v) - true x_j,    as a share of that of  true x_j - factual x_j  (3)
+
+(3) for every cause i and each node j below it, v in turn the 10% and the 90% quantile of the training rows (all values of a discrete i),
+pooled; a share of 1 is what doing nothing scores. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing
+beside it, v being another row's value. Discrete nodes: the share of rows that differ from the truth, beside that of doing nothing. Where
+the source knows no truth, (3) is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from causal_gen.evaluate import variables
+from causal_gen.evaluate.base import EvaluateConfig, recorded
+from causal_gen.parallel.mesh import spread
+from causal_gen.scm import counterfactual as asking
+from causal_gen.scm.intervention import Intervention, do
+from causal_gen.types import Key, Params
+
+QUANTILES = {"low": 0.1, "high": 0.9}
+
+
+@recorded
+def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+    """Measure `run`: the likelihood of all test rows, the rest on `settings.scenes` of them."""
+    key, size = jax.random.key(seed), run.data.size("test")
+    indices = np.sort(np.random.default_rng(seed).permutation(size)[: settings.scenes])
+    out: dict[str, Any] = {"step": int(run.step), "scenes": len(indices), "seed": seed}
+    if run.model.likelihood is not None:
+        out["heldout"] = variables.heldout(run, key, settings.batch_size)
+        progress(f"evaluate: {out['heldout']['nll']['value']:.4f} nats a row over {size:,} held-out rows")
+    rows = dict(run.data.gather("test", indices))
+    given = spread(rows)
+    out["rmse"] = variables.errors(run.model, run.params, given)
+    out |= variables.dependence(run.model, run.params, given)
+    noise = asking.abduct(run.model, run.params, key, given)
+    back = asking.predict(run.model, run.params, noise)
+    out["null"] = max(float(jnp.abs(back[name] - given[name]).max()) for name in run.model.graph.nodes)
+    out["noise"] = noises(run.model, noise, rows)
+    progress(f"evaluate: leak {out['leak']:g}, reach {out['reach']:g}, null {out['null']:.2g}")
+    if found := counterfactuals(run, key, indices, rows):
+        out["do"] = found
+        for cause, below in found.items():
+            progress(f"evaluate: do({cause}): " + ", ".join(f"{name} {_told(one)}" for name, one in below.items()))
+    return out
+
+
+def _told(one: dict[str, float]) -> str:
+    if "share" in one:
+        return f"off by {one['rmse']:.3g}, {100 * one['share']:.1f}% of the change"
+    return f"wrong in {100 * one['wrong']:.1f}% (doing nothing {100 * one['nothing']:.1f}%)"
+
+
+def noises(model: Any, noise: Any, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """(1) and (2) for every node whose noise is one number an example; a Gumbel draw is judged by all its entries, pooled."""
+    found = {}
+    for mechanism in model.mechanisms:
+        if len(mechanism.nodes) > 1 or not hasattr(noise[mechanism.nodes[0]], "ndim"):
+            continue
+        name, value = mechanism.nodes[0], np.asarray(noise[mechanism.nodes[0]], np.float64)
+        law = "norm" if value.ndim == 1 else "gumbel_r"
+        flat = value.reshape(len(value), -1)
+        one = {"std": float(flat.std()), "ks": float(stats.kstest(flat.reshape(-1), law).statistic)}
+        pairs = [(flat[:, k], rows[column.name]) for column in mechanism.parents for k in range(flat.shape[1])]
+        found[name] = one | {"parent_correlation": max((_rank(e, x) for e, x in pairs), default=math.nan)}
+    return found
+
+
+def _rank(e: np.ndarray, x: np.ndarray) -> float:
+    return abs(float(stats.spearmanr(e, x).statistic)) if np.ptp(x) and np.ptp(e) else 0.0
+
+
+def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
+    """(3): {cause: {node below it: figures}}, {} where the source knows no truth."""
+    model, params, found = run.model, run.params, {}
+    if run.data.truth("test", indices, None) is None:
+        return {}
+    noise = asking.abduct(model, params, key, spread(rows))
+    other = {name: np.roll(value, 1) for name, value in rows.items()}
+    for cause in model.graph.nodes:
+        below = sorted(model.graph.descendants(cause), key=model.graph.order.index)
+        if not below:
+            continue
+        if rows[cause].dtype == np.int32:
+            fixed = [np.full(len(indices), value) for value in range(int(run.data.entries[cause].vocabulary))]
+        else:
+            spaced = run.config["data"]["stats"][cause]["quantiles"]
+            fixed = [np.full(len(indices), np.quantile(spaced, q), np.float32) for q in QUANTILES.values()]
+        asked = [_pair(run, params, noise, indices, do(**{cause: value})) for value in (*fixed, other[cause])]
+        found[cause] = {name: _figures(name, rows, asked, len(fixed)) for name in below}
+    return found
+
+
+def _pair(run: Any, params: Params, noise: Any, indices: np.ndarray, act: Intervention) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The model's answer and the truth."""
+    told = jax.device_get(asking.predict(run.model, params, noise, do=act))
+    return told, run.data.truth("test", indices, act)
+
+
+def _figures(name: str, rows: dict[str, np.ndarray], asked: list[Any], fixed: int) -> dict[str, float]:
+    """Of one node: over the first `fixed` answers, and of a positive one `mape` over the last."""
+    gap = np.concatenate([np.asarray(told[name], np.float64) - truth[name] for told, truth in asked[:fixed]])
+    change = np.concatenate([np.asarray(truth[name], np.float64) - rows[name] for _, truth in asked[:fixed]])
+    if rows[name].dtype == np.int32:
+        return {"wrong": float((gap != 0).mean()), "nothing": float((change != 0).mean())}
+    rms = math.sqrt(float((change**2).mean()))
+    out = {"rmse": math.sqrt(float((gap**2).mean())), "mae": float(np.abs(gap).mean()), "change": rms}
+    out["share"] = out["rmse"] / rms if rms else math.inf
+    told, truth = (np.asarray(part[name], np.float64) for part in asked[-1])
+    if (truth > 0).all():
+        out |= {"mape": float(np.abs(told / truth - 1).mean()), "mape_nothing": float(np.abs(rows[name] / truth - 1).mean())}
+    return out

@@ -1,0 +1,38 @@
+"""Linear-Gaussian structural model of four nodes, fitted by least squares: the case in which every answer has a closed form.
+
+    python -m experiments.train --config=configs/structural/linear.py --workdir=runs/linear
+    python -m experiments.counterfactual --workdir=runs/linear --do=a=1 --num=4
+    python -m experiments.evaluate --workdir=runs/linear
+
+Equations (1) of causal_gen/data/scm.py, 10,000 rows. Nothing is left to train: the parameters are there before the only step.
+Modes: `mediator` and `interaction` (equations (4), the latter with a product that no line fits) and `tiny` (CI).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("mediator", "interaction", "tiny"))
+    mediator = mode in ("mediator", "interaction")
+    graph = (("a", "b"), ("a", "c"), ("b", "c"), ("b", "d"), ("c", "d")) if not mediator else (("x", "m"), ("x", "y"), ("m", "y"))
+    config = ConfigDict()
+    config.data = {"name": "scm", "system": "mediator" if mediator else "linear", "size": 10_000, "test_size": 4_000}
+    if mode == "interaction":
+        config.data.interaction = 0.5
+    config.model = {"name": "structural", "graph": graph, "default": {"name": "linear"}}
+    if mode == "interaction":
+        config.model.mechanisms = {"y": {"name": "additive"}}
+    trained = mode == "interaction"
+    config.train = {"steps": 2_000 if trained else 1, "batch_size": 256, "learning_rate": 3e-3, "ema_decay": 0.99 if trained else None}
+    config.checkpoint = {"every": config.train.steps}
+    config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
+    config.evaluate = {"scenes": 2_000, "batch_size": 1_000}
+    if mode == "tiny":
+        config.data.update({"size": 64, "test_size": 16})
+        config.train.update({"steps": 2, "batch_size": 8})
+        config.checkpoint.every = 2
+        config.log.update({"every": 1, "eval_every": 2, "eval_batches": 1})
+        config.evaluate.update({"scenes": 8, "batch_size": 8})
+    return config
