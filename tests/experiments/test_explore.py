@@ -43,7 +43,7 @@ def get(server, path, **headers):
 def test_the_page_names_its_sliders_and_loads_nothing_from_elsewhere(server):
     status, page = get(server, "/")
     assert status == 200 and 'name="shadow_length"' in page and "asked live" in page
-    assert "src=\"http" not in page and "href=\"http" not in page
+    assert 'src="http' not in page and 'href="http' not in page
 
 
 def test_an_answer_is_the_counterfactual_of_that_scene(server, trained):
