@@ -24,10 +24,10 @@ def get_config(mode: str = "") -> ConfigDict:
         "intensity": {"name": "location_scale", "widths": (32, 32), "scaling": "logit"},
     }
     config.model.picture = {"latents": (32,), "widths": (768, 768), "level": "intensity", "effectiveness": 100.0}
-    config.train = {"steps": 40_000, "batch_size": 128, "learning_rate": 1e-3, "warmup_steps": 200, "weight_decay": 1e-4}
+    config.train = {"steps": 15_000, "batch_size": 128, "learning_rate": 1e-3, "warmup_steps": 200, "weight_decay": 1e-4}
     config.train.update({"clip_norm": 200.0, "ema_decay": 0.999})
     config.checkpoint = {"every": 5_000}
-    config.log = {"every": 500, "eval_every": 5_000, "eval_batches": 8, "pictures_every": 20_000}
+    config.log = {"every": 500, "eval_every": 5_000, "eval_batches": 8, "pictures_every": 5_000}
     config.evaluate = {"scenes": 1_000, "cycles": 10, "batch_size": 250, "disentangle_images": 0}
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16, "standin": True})
