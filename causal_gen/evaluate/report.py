@@ -62,7 +62,7 @@ def render(workdir: str | Path, live: Mapping[str, Any] | None = None) -> str:
         "facts": _facts(config, metrics, lines, sequence),
         "graph": Markup(_graph(factors, edges)),
         "example": factors[0] if factors else "a factor",
-        "steps": metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of"),
+        "abduction": _abduction(config, metrics),
         "sliders": slides["sliders"], "has_truth": slides["truth"], "shape": slides["shape"], "full": f"{FULL:g}",
         "groups": _groups(metrics), "glance": _glance(metrics), "measured": _measured(metrics),
         "pictures": _pictures(workdir),
@@ -133,6 +133,14 @@ def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence
     effects = [child for parent, child in edges if parent == cause]
     follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
     return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
+
+
+def _abduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """How the noise of a picture is found, as a sentence begins."""
+    if _dict(config.get("model")).get("name") == "structural":
+        return "Abduction of the picture’s own noise takes the mean that the encoder gives"
+    steps = metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of")
+    return f"Abduction of the picture’s own noise is a numerical inversion with {steps} DDIM steps"
 
 
 def _facts(
