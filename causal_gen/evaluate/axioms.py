@@ -69,8 +69,7 @@ class Scenes:
         return self.source.truth("test", self.indices, intervention)
 
 
-@recorded
-def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
+def measure(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
     """Measure `run`, in images in [0, 1] and factors in their units, and write `evaluate/sliders.npz`."""
     started = time.time()
     scenes = choose(run.model, run.params, run.data, settings, seed)
@@ -94,6 +93,9 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     if settings.slider_scenes:
         write_sliders(scenes, settings, open_folder(Path(run.workdir)) / "sliders.npz")
     return out
+
+
+evaluate = recorded(measure)
 
 
 def choose(model: Any, params: Any, source: Any, settings: EvaluateConfig, seed: int) -> Scenes:

@@ -117,7 +117,7 @@ def graph(dag: Dag, sink: str = "image") -> str:
             parts.append(f'<path class="edge" d="{path}" marker-end="url(#tip)"/>')
     x, y = at[sink]
     parts.append(f'<path class="edge" d="M{x:g} {inner + 4:g} V{y - box_h / 2 - 2:g}" marker-end="url(#tip)"/>')
-    parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">decoder and noise x_T</text>')
+    parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">decoder and its noise</text>')
     for name, (x, y) in at.items():
         parts.append(f'<rect class="node" x="{x - box_w / 2:g}" y="{y - box_h / 2:g}" width="{box_w}" height="{box_h}" rx="8"/>')
         parts.append(f'<text class="label" x="{x:g}" y="{y + 5:g}" text-anchor="middle">{escape(name)}</text>')

@@ -6,7 +6,9 @@ and is drawn from white (none) to dark red, on the scale that its label states.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,15 @@ def _rgb(name: str, image: Any) -> np.ndarray:
     image = _floats(image)
     image = heat(image if image.shape[-1] == 1 else np.abs(image).mean(-1, keepdims=True)) if name == "difference" else image
     return to_bytes(np.repeat(image, 3, -1) if image.shape[-1] == 1 else image)
+
+
+def data_address(image: UInt8[np.ndarray, "h w c"]) -> str:
+    """A picture with one or three channels as the data address of a PNG, for a page that loads nothing."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def grid(columns: Mapping[str, Any], path: str | Path, title: str = "", labels: Sequence[str] | None = None) -> Path:

@@ -6,7 +6,6 @@ What is not there yet is named with the command that makes it, so that the page 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import shlex
 import zipfile
@@ -18,7 +17,7 @@ import numpy as np
 
 from causal_gen.evaluate import charts, meaning, report_sequences
 from causal_gen.evaluate.base import to_bytes
-from causal_gen.evaluate.pictures import FULL, difference, heat
+from causal_gen.evaluate.pictures import FULL, data_address, difference, heat
 from causal_gen.structure.graph import Dag
 from causal_gen.types import GraphError, WorkdirError
 
@@ -28,6 +27,19 @@ MAX_PICTURES, MAX_BYTES = 12, 6_000_000  # a page that still opens on a telephon
 
 def write(workdir: str | Path) -> Path:
     """Write and return `workdir`/report.html. Raises `WorkdirError` for a folder that is not a workdir or cannot be written."""
+    page, target = render(workdir), Path(workdir) / "report.html"
+    try:
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise WorkdirError(f"report: cannot write {target} ({error.strerror or error}); free space or mend the folder's rights") from error
+    return target
+
+
+def render(workdir: str | Path, live: Mapping[str, Any] | None = None) -> str:
+    """The page of `workdir`. With `live`, what evaluate/live.py says of its scenes, the sliders ask the server that the page came from.
+
+    Raises `WorkdirError` for a folder that is not a workdir.
+    """
     from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
@@ -50,7 +62,7 @@ def write(workdir: str | Path) -> Path:
         "facts": _facts(config, metrics, lines, sequence),
         "graph": Markup(_graph(factors, edges)),
         "example": factors[0] if factors else "a factor",
-        "steps": metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of"),
+        "abduction": _abduction(config, metrics),
         "sliders": slides["sliders"], "has_truth": slides["truth"], "shape": slides["shape"], "full": f"{FULL:g}",
         "groups": _groups(metrics), "glance": _glance(metrics), "measured": _measured(metrics),
         "pictures": _pictures(workdir),
@@ -59,13 +71,9 @@ def write(workdir: str | Path) -> Path:
         "commands": _commands(workdir, metadata, factors, metrics, sequence),
         "versions": _versions(metadata),
         "config": json.dumps(config, indent=2),
+        "live": live,
     }  # fmt: skip
-    target = workdir / "report.html"
-    try:
-        target.write_text(page.render(context), encoding="utf-8")
-    except OSError as error:
-        raise WorkdirError(f"report: cannot write {target} ({error.strerror or error}); free space or mend the folder's rights") from error
-    return target
+    return page.render(context)
 
 
 # -- what the workdir holds --------------------------------------------------------------------------------------------------
@@ -125,6 +133,14 @@ def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence
     effects = [child for parent, child in edges if parent == cause]
     follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
     return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
+
+
+def _abduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """How the noise of a picture is found, as a sentence begins."""
+    if _dict(config.get("model")).get("name") == "structural":
+        return "Abduction of the picture’s own noise takes the mean that the encoder gives"
+    steps = metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of")
+    return f"Abduction of the picture’s own noise is a numerical inversion with {steps} DDIM steps"
 
 
 def _facts(
@@ -244,18 +260,9 @@ def _trained(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) ->
     return text + (f" Taken up again from step {resumed} (dashed line)." if resumed else "")
 
 
-def _png(image: np.ndarray) -> str:
-    """A data address of uint8 [h, w, 1 or 3]."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def _film(row: np.ndarray) -> str:
     """Pictures [v, h, w, c] side by side as one PNG."""
-    return _png(np.concatenate(list(row), axis=1))
+    return data_address(np.concatenate(list(row), axis=1))
 
 
 def _sliders(path: Path) -> dict[str, Any]:
@@ -271,7 +278,7 @@ def _sliders(path: Path) -> dict[str, Any]:
             answer, truth = rows[f"counterfactual_{factor}"], rows.get(f"truth_{factor}")
             scenes = []
             for place in range(len(factual)):
-                scene = [("factual", _png(factual[place]), 1), ("counterfactual", _film(answer[place]), answer.shape[1])]
+                scene = [("factual", data_address(factual[place]), 1), ("counterfactual", _film(answer[place]), answer.shape[1])]
                 if truth is not None:
                     gap = to_bytes(heat(difference(answer[place], truth[place])))
                     scene += [("truth", _film(truth[place]), answer.shape[1]), ("difference", _film(gap), answer.shape[1])]

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from causal_gen.evaluate import variables
+from causal_gen.evaluate import axioms, variables
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.parallel.mesh import spread
 from causal_gen.scm import counterfactual as asking
@@ -35,7 +35,10 @@ QUANTILES = {"low": 0.1, "high": 0.9}
 
 @recorded
 def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[str], Any]) -> dict[str, Any]:
-    """Measure `run`: the likelihood of all test rows, the rest on `settings.scenes` of them."""
+    """Measure `run`: the likelihood of all test rows, the rest on `settings.scenes` of them. Of a model with a picture, what
+    evaluate/axioms.py measures, and the likelihood node by node."""
+    if hasattr(run.model, "factors"):
+        return {**axioms.measure(run, settings, seed, progress), "heldout_nodes": by_node(run, jax.random.key(seed), settings, progress)}
     key, size = jax.random.key(seed), run.data.size("test")
     indices = np.sort(np.random.default_rng(seed).permutation(size)[: settings.scenes])
     out: dict[str, Any] = {"step": int(run.step), "scenes": len(indices), "seed": seed}
@@ -55,6 +58,23 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
         out["do"] = found
         for cause, below in found.items():
             progress(f"evaluate: do({cause}): " + ", ".join(f"{name} {_told(one)}" for name, one in below.items()))
+    return out
+
+
+def by_node(run: Any, key: Key, settings: EvaluateConfig, progress: Callable[[str], Any]) -> dict[str, dict[str, float]]:
+    """-log p of every node given its parents, in nats in the nodes' own units, over all test rows: mean and its standard error."""
+    size, found = run.data.size("test"), {}
+    ask = jax.jit(run.model.log_probs)
+    for start in range(0, size, settings.batch_size):
+        rows = np.minimum(np.arange(start, start + settings.batch_size), size - 1)  # the last row repeats as padding
+        parts = ask(run.params, jax.random.fold_in(key, start), spread(dict(run.data.gather("test", rows))))
+        for name, part in parts.items():
+            found.setdefault(name, []).append(-np.asarray(part)[: size - start])
+    out = {}
+    for name, parts in found.items():
+        values = np.concatenate(parts)
+        out[name] = {"value": float(values.mean()), "se": float(values.std() / math.sqrt(size))}
+        progress(f"evaluate: {out[name]['value']:.4f} nats for {name} given its parents, over {size:,} held-out rows")
     return out
 
 

@@ -117,11 +117,15 @@ class Structural:
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Float[Array, "b"]:
         """Eq. (2) in nats, a density in the nodes' own units; a bound where a mechanism has no more (`likelihood`)."""
         del query
-        total = jnp.zeros((self._num(batch),))
+        return sum(self.log_probs(params, key, batch).values(), jnp.zeros((self._num(batch),)))
+
+    def log_probs(self, params: Params, key: Key, batch: Batch) -> dict[str, Float[Array, "b"]]:
+        """The terms of eq. (2), by mechanism."""
+        found = {}
         for i, mechanism in enumerate(self.mechanisms):
-            own = jax.random.fold_in(key, i)
-            total = total + mechanism.log_prob(params[self._key(mechanism)], own, *self._split(mechanism, batch))
-        return total
+            name, own = self._key(mechanism), jax.random.fold_in(key, i)
+            found[name] = mechanism.log_prob(params[name], own, *self._split(mechanism, batch))
+        return found
 
     def conditionals(self, params: Params, batch: Batch, query: Any = None) -> dict[str, base.Prediction]:
         """Each node's law given its parents' values: moments (mean [b], sd [b]) in own units, or logits [b, v]."""

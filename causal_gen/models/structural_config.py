@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from causal_gen.models.picture_config import PictureConfig
 from causal_gen.scm.marginal import SCALINGS, Scaling
 from causal_gen.scm.mechanism import Column, Line, Monotone
 from causal_gen.scm.transform import Affine, Spline
@@ -70,8 +71,9 @@ class MechanismConfig:
 class StructuralConfig:
     """The model section of a config.
 
-    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism
-    for some nodes, {node: {"name": "additive", ..}}; the others have `default`.
+    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism for
+    some nodes, {node: {"name": "additive", ..}}; the others have `default`. One node may be a picture [h, w, c], which is the last of the
+    graph and has the mechanism `picture`.
     """
 
     name: str = "structural"
@@ -79,6 +81,7 @@ class StructuralConfig:
     nodes: tuple[str, ...] = ()
     default: MechanismConfig = MechanismConfig()
     mechanisms: Mapping[str, MechanismConfig] = dataclasses.field(default_factory=dict)
+    picture: PictureConfig = PictureConfig()
 
     def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: Any, precision: str, remat: str) -> Any:
         """The model over a data source's entries. Raises `ConfigError`, with all problems at once."""
@@ -89,12 +92,28 @@ class StructuralConfig:
         chosen = {name: self.mechanisms.get(name, self.default) for name in graph.nodes}
         if problems := [*self._problems(graph, entries), *_kinds(self.mechanisms, self.default, graph, entries)]:
             raise ConfigError(problems)
-        columns = {name: _column(name, entries[name], stats, chosen[name].scaling) for name in graph.nodes}
+        pictures = [name for name in graph.nodes if len(entries[name].shape) == 3]
+        columns = {name: _column(name, entries[name], stats, chosen[name].scaling) for name in graph.nodes if name not in pictures}
         mechanisms = []
         for name in graph.order:
+            if name in pictures:
+                mechanisms.append(self._picture(name, entries[name], tuple(columns[parent] for parent in graph.parents(name))))
+                continue
             make = chosen[name].discrete if columns[name].categories else chosen[name].real
             mechanisms.append(make(columns[name], tuple(columns[parent] for parent in graph.parents(name))))
-        return Structural(graph, tuple(mechanisms), tuple(columns[name].categories for name in graph.nodes))
+        discrete = tuple(columns[name].categories if name in columns else None for name in graph.nodes)
+        if not pictures:
+            return Structural(graph, tuple(mechanisms), discrete)
+        from causal_gen.models.pictured import Pictured
+
+        return Pictured(graph, tuple(mechanisms), discrete, pictures[0])
+
+    def _picture(self, name: str, entry: Entry, parents: tuple[Column, ...]) -> Any:
+        """The mechanism of a picture."""
+        from causal_gen.models.picture_mechanism import Picture
+
+        h, w, channels = entry.shape
+        return Picture(name, parents, (h, w, channels), self.picture)
 
     def _problems(self, graph: Dag, entries: Mapping[str, Entry]) -> list[str]:
         """What the graph and a data source disagree on, a line each."""
@@ -104,10 +123,28 @@ class StructuralConfig:
         for name in graph.nodes:
             if name not in entries:
                 problems.append(f"model.graph: node {name!r} is not in the data; its entries are {', '.join(entries)}")
-            elif entries[name].shape != ():
-                problems.append(f"model.graph: entry {name!r} has shape {entries[name].shape}; a node is one number an example")
+            elif len(entries[name].shape) not in (0, 3):
+                shape = entries[name].shape
+                problems.append(f"model.graph: entry {name!r} has shape {shape}; a node is one number an example, or a picture [h, w, c]")
+        problems += self._picture_problems(graph, entries)
         unknown = [name for name in self.mechanisms if name not in graph.nodes]
         problems += [f"model.mechanisms.{name}: no node of the graph; they are {', '.join(graph.nodes)}" for name in unknown]
+        return problems
+
+    def _picture_problems(self, graph: Dag, entries: Mapping[str, Entry]) -> list[str]:
+        """What cannot be of a picture, a line each."""
+        pictures = [name for name in graph.nodes if name in entries and len(entries[name].shape) == 3]
+        if len(pictures) > 1:
+            return [f"model.graph: {' and '.join(pictures)} are pictures; one of them can be a node"]
+        problems = []
+        for name in pictures:
+            if children := graph.children(name):
+                problems.append(f"model.graph: {name!r} is a picture and has the child {children[0]!r}; turn the edge round, or leave it out")
+            level = self.picture.level
+            if level is not None and level not in graph.parents(name):
+                problems.append(f"model.picture.level: {level!r} is no parent of {name!r}; they are {', '.join(graph.parents(name)) or 'none'}")
+            if name in self.mechanisms:
+                problems.append(f"model.mechanisms.{name}: it is a picture; its mechanism is the section model.picture")
         return problems
 
 
@@ -115,7 +152,7 @@ def _kinds(named: Mapping[str, MechanismConfig], default: MechanismConfig, graph
     """Nodes that cannot have the mechanism that they are given, a line each."""
     problems = []
     for name in graph.nodes:
-        if name not in entries:
+        if name not in entries or entries[name].shape != ():
             continue
         found, where = (named[name], f"model.mechanisms.{name}.name") if name in named else (default, "model.default.name")
         discrete = entries[name].vocabulary is not None
