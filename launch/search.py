@@ -61,14 +61,12 @@ class Journal:
         self._path, self._drawer = path, drawer
         self._trials: dict[int, Asked] = {}
         try:
+            path.touch()
             self._read()
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the study is)
         except OSError as error:
             raise LaunchError(f"the study's journal {path} cannot be opened ({error.strerror or error}): see to its folder") from error
 
     def _read(self) -> None:
-        if not self._path.exists():
-            return
         text = self._path.read_text(encoding="utf-8")
         whole, _, rest = text.rpartition("\n")
         if rest:  # cut short by a kill: what follows must not be written behind half a line
@@ -88,11 +86,12 @@ class Journal:
 
     def _append(self, row: dict[str, Any]) -> None:
         try:
-            if not self._path.exists():  # what is written to a file without a name is lost with the process
-                raise FileNotFoundError(2, "it is gone", str(self._path))
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)  # one that is gone is not begun again: its trials would be lost
+            try:
+                os.write(handle, f"{json.dumps(row)}\n".encode())
+                os.fsync(handle)
+            finally:
+                os.close(handle)
         except OSError as error:
             raise LaunchError(
                 f"the study's journal {self._path} cannot be written ({error.strerror or error}): see to its folder, then run the same command again"

@@ -55,10 +55,10 @@ def begin_again_at_checkpoints(workdir: Path, every: int) -> None:
 def test_twenty_trials_end_though_workers_are_killed_five_times(bench):
     """Issue: all 20 finish or are told failed, none is left running, no step is trained twice except since its last checkpoint."""
     bench.write(steps=40)
-    running = bench.start("--trials=20", "--workers=2", "--patience=2", PAUSE="0.04")
+    running = bench.start("--trials=20", "--workers=2", "--patience=2", PAUSE="0.02")
     rng, killed, end = random.Random(0), 0, time.monotonic() + 200
     while killed < 5 and running.poll() is None and time.monotonic() < end:
-        time.sleep(rng.uniform(0.3, 1.5))
+        time.sleep(rng.uniform(0.2, 0.9))
         alive = [pid for pid in processes("launch.worker", str(bench.study)) if list((bench.study / "claims").glob("*.json"))]
         if alive:
             os.kill(rng.choice(alive), signal.SIGKILL)
@@ -75,12 +75,12 @@ def test_twenty_trials_end_though_workers_are_killed_five_times(bench):
         begin_again_at_checkpoints(bench.study / "trials" / f"{trial['number']:04d}", 5)
         if trial["state"] == "complete":
             assert trial["step"] == 40
-    assert not any((bench.study / place).glob("*.json") for place in ("queue", "claims", "results"))
+    assert not [path for place in ("queue", "claims", "results") for path in (bench.study / place).iterdir()]
     assert not processes(TRAINER, str(bench.study)) and not processes("launch.worker", str(bench.study))
 
 
 def test_a_trial_that_dies_every_time_without_a_new_checkpoint_is_told_failed(bench):
-    """It dies on the first step after each checkpoint: five starts get on to a new one, the last three do not."""
+    """It dies on its first step; two others are not touched by it."""
     bench.write(steps=4, every=100)
     done = bench.run("--trials=3", "--workers=1", "--failures=3", CRASH="0001", PAUSE="0.001")
     assert done.returncode == 0, done.stderr
@@ -89,22 +89,23 @@ def test_a_trial_that_dies_every_time_without_a_new_checkpoint_is_told_failed(be
     assert states[1]["attempts"] == 3 and "SIGKILL" in states[1]["line"] and "3 attempts" in states[1]["line"]
 
 
-def test_a_trial_that_dies_between_checkpoints_and_gets_on_is_never_given_up(bench):
-    bench.write(steps=8, every=2)
-    folder = bench.study / "trials" / "0000"
-    once = f"import runpy, os, sys; os.environ.setdefault('CRASH', '0000'); sys.argv = sys.argv[1:]; runpy.run_path({TRAINER!r})"
-    words = [*bench.command("--trials=1", "--workers=1", "--failures=2", trainer=False), "--", sys.executable, "-c", once, TRAINER]
-    # dies at steps 1, 1: nothing reached twice; so begin with a checkpoint made by hand, after which it dies at 3, 3
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and bench.told()["trials"][0]["attempts"] == 2 and (folder / "steps.txt").is_file()
+def test_a_trial_that_dies_often_but_gets_on_each_time_is_not_given_up(bench):
+    """Every start saves a checkpoint further on before it dies: more deaths than --failures allows in one place."""
+    bench.write(steps=12, every=3)
+    done = bench.run("--trials=1", "--workers=1", "--failures=2", CRASH="0000", CRASH_ON="last", PAUSE="0.001")
+    assert done.returncode == 0, done.stderr
+    (trial,) = bench.told()["trials"]
+    assert trial["state"] == "complete" and trial["attempts"] == 4
+    begin_again_at_checkpoints(bench.study / "trials" / "0000", 3)
 
 
 def test_the_same_seed_with_one_worker_is_the_same_study(bench):
-    studies = [bench.folder / name for name in ("one", "two", "three")]
-    for study, seed in zip(studies, (5, 5, 6), strict=True):
-        assert bench.run("--trials=4", "--workers=1", f"--seed={seed}", study=study, PAUSE="0.001").returncode == 0
+    studies = [bench.folder / name for name in ("one", "two")]
+    for study in studies:
+        assert bench.run("--trials=4", "--workers=1", "--seed=5", study=study, PAUSE="0.001").returncode == 0
     rows = [[(trial["params"], trial["value"], trial["state"]) for trial in bench.told(study)["trials"]] for study in studies]
-    assert rows[0] == rows[1] and rows[0] != rows[2] and len(rows[0]) == 4
+    space = bench.told(studies[0])["space"]
+    assert rows[0] == rows[1] and len(rows[0]) == 4 and rows[0][0][0] == drawer("random", space, 5)(0) != drawer("random", space, 6)(0)
 
 
 def test_a_study_goes_on_where_it_was_stopped_and_grows(bench):

@@ -1,7 +1,8 @@
 """A trainer for tests of the launchers: what `experiments.train` leaves in a workdir and does at signals, without a model.
 
 Its loss at a step is known: (log10(learning_rate) + 2)^2 + 4 / step. A learning rate above .05 is a mistake of the user (exit code 2), and
-with CRASH in the environment that of trial CRASH dies every time. Every step that it does is a line of steps.txt.
+with CRASH in the environment trial CRASH dies on its first step after each checkpoint, every time; with CRASH_ON=last, once it has saved one.
+Every step that it does is a line of steps.txt.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ while done < steps:
         log.write(f"{os.getpid()} {done}\n")
     with open(metrics, "a") as log:
         log.write(json.dumps({"step": done, "loss": 1.0, "eval_loss": (math.log10(rate) + 2) ** 2 + 4 / done}) + "\n")
-    if os.environ.get("CRASH") == workdir.name and done % every == 1:
+    crash = os.environ.get("CRASH") == workdir.name
+    if crash and "CRASH_ON" not in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
     if asked or (workdir / "STOP").exists():
         save()
@@ -54,4 +56,6 @@ while done < steps:
         sys.exit(0)
     if done % every == 0 or done == steps:
         save()
+        if crash and done < steps:
+            os.kill(os.getpid(), signal.SIGKILL)
 print(f"train: finished at step {done}")
