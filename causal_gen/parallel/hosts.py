@@ -225,11 +225,13 @@ def agree_on_run(config: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What holds at a step boundary: whether a signal asks to stop, whether the time is over, and the schedule's pace (train/guard.py)."""
+    """What holds at a step boundary: whether a signal asks to stop, whether the time is over, the schedule's pace, and what ends all
+    processes with an error (train/guard.py)."""
 
     interrupted: bool
     over: bool
     pace: float
+    problem: str = ""
 
 
 class Council:
@@ -257,7 +259,7 @@ class Council:
         if self._call == self._next:
             decided = self._decide(own) if first() else json.loads(self._await(f"{self._scope}/{self._call}"))
             self._next = decided["next"]
-            self._last = Verdict(decided["interrupted"], decided["over"], decided["pace"])
+            self._last = Verdict(decided["interrupted"], decided["over"], decided["pace"], decided["problem"])
         return self._last
 
     def _decide(self, own: Verdict) -> dict[str, Any]:
@@ -267,7 +269,7 @@ class Council:
             self._gap = max(1, min(int(wished), 2 * self._gap, 1000))
         self._time = now
         asked = bool(_client().key_value_dir_get(f"{self._scope}/asked"))
-        decided = {"interrupted": asked, "over": own.over, "pace": own.pace, "next": self._call + self._gap}
+        decided = {"interrupted": asked, "over": own.over, "pace": own.pace, "problem": own.problem, "next": self._call + self._gap}
         self._said.append(f"{self._scope}/{self._call}")
         _client().key_value_set(self._said[-1], json.dumps(decided))
         if len(self._said) > KEPT:

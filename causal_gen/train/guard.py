@@ -12,12 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from causal_gen.parallel.hosts import Council, Verdict, count, flat
+from causal_gen.parallel.hosts import INTERVAL, Council, Verdict, count, first, flat
 from causal_gen.train.state import NonFiniteError
 from causal_gen.types import WorkdirError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ABANDONED = "work in the background"
+STOP = "STOP"  # the file of a workdir that asks its run to stop: whoever cannot send a signal, as a sweep on another machine, writes it
 GRACE = 0.1  # share of a time limit that compiling may take before the schedule hurries
 FREE = ("data.stats", "data.root")  # what may differ between two starts of one run: fitted numbers and where files lie
 
@@ -27,10 +28,14 @@ class Signals:
 
     Python takes signals in the main thread only; elsewhere nothing is installed and `requested` stays False. Of several processes `noted`
     says what this one was sent, and `requested` what all have agreed on (`hear`): it changes at step boundaries alone.
+
+    A file STOP in `workdir` asks as SIGTERM does. Process 0 alone looks for it, and decides for all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workdir: Path | None = None) -> None:
         self.noted = False
+        self.stop = workdir / STOP if workdir is not None and first() else None
+        self.problem, self._looked = "", -INTERVAL
         self.agreed: Verdict | None = None
         self.council = Council()
         self._old: dict[int, Any] = {}
@@ -40,6 +45,24 @@ class Signals:
         if self.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.noted = True
+
+    def look(self) -> None:
+        """See, every INTERVAL seconds at most, whether the file STOP is there, or what keeps one from seeing it."""
+        if self.stop is None or self.noted or time.monotonic() < self._looked + INTERVAL:
+            return
+        self._looked = time.monotonic()
+        try:
+            self.stop.stat()
+            self.noted = True
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # the folder that takes checkpoints and metrics has gone: better known now than at the next save
+            self.problem = f"{self.stop} cannot be looked for ({error.strerror or error}): see to the folder, then run the same command again"
+
+    @property
+    def why(self) -> str:
+        """What asked for the end, where it was not a signal."""
+        return f"{self.stop} asks for it; remove it first" if self.stop is not None and self.stop.exists() else ""
 
     @property
     def requested(self) -> bool:
@@ -72,11 +95,11 @@ class Clock:
     def spent(self) -> float:
         return time.monotonic() - self._start
 
-    def now(self, interrupted: bool) -> Verdict:
+    def now(self, interrupted: bool, problem: str = "") -> Verdict:
         """What this process would say at a step boundary."""
         over = self._limit is not None and self.spent >= self._limit
         pace = 0.0 if not self._limit else min(max((self.spent / self._limit - GRACE) / (1 - GRACE), 0.0), 1.0)
-        return Verdict(interrupted, over, pace)
+        return Verdict(interrupted, over, pace, problem)
 
     @property
     def pace(self) -> float:
@@ -89,9 +112,16 @@ class Clock:
 
 
 def hear(signals: Signals, clock: Clock) -> None:
-    """Once a step boundary: let all processes agree on what `signals` and `clock` say until the next. One process says it for itself."""
+    """Once a step boundary: let all processes agree on what `signals` and `clock` say until the next. One process says it for itself.
+
+    Raises WorkdirError, on all processes alike, where process 0 has lost sight of the workdir.
+    """
+    signals.look()
+    verdict = clock.now(signals.noted, signals.problem)
     if count() > 1:
-        signals.agreed = clock.agreed = signals.council.hear(clock.now(signals.noted))
+        signals.agreed = clock.agreed = verdict = signals.council.hear(verdict)
+    if verdict.problem:
+        raise WorkdirError(verdict.problem)
 
 
 def unless(signals: Signals, work: Callable[[], Any]) -> Any:

@@ -69,7 +69,7 @@ def fit(
     goodput = Goodput(workdir, first)
     guard.check_workdir(workdir, config)
     with contextlib.ExitStack() as stack:
-        lock, signals = stack.enter_context(Lock(workdir, first)), stack.enter_context(guard.Signals())
+        lock, signals = stack.enter_context(Lock(workdir, first)), stack.enter_context(guard.Signals(workdir))
         saved = stack.enter_context(Checkpoints(workdir / "checkpoints", checkpoint))
         engine, state, meta = prepare(model, data, train, mesh, saved)
         done, late = int(state.step), None

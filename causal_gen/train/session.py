@@ -90,7 +90,8 @@ class Session:
             hosts.barrier(f"saved step {done}")
         self.goodput.write(done)
         if self.signals.requested:
-            self.logger.say(f"stopped at step {done} and saved; run the same command again to go on")
+            why = f" ({self.signals.why})" if self.signals.why else ""
+            self.logger.say(f"stopped at step {done} and saved; run the same command again to go on{why}")
         elif done < train.steps:
             self.logger.say(f"train.time_limit={train.time_limit:g} s is spent, at step {done} of {train.steps}; raise it to go on")
         self.logger.say(self.goodput.line())

@@ -13,6 +13,7 @@ documents). A PyTorch model of the same form and size on the same rows, 600 s by
 from ml_collections import ConfigDict
 
 from configs.common import check_mode
+from configs.spaces import categorical, log_uniform
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -40,3 +41,12 @@ def get_config(mode: str = "") -> ConfigDict:
         config.checkpoint.every = 2
         config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
     return config
+
+
+def sweep() -> dict:
+    """What `python -m launch.sweep --config=configs/causal_transformer/text.py[:mode] --study=DIR` searches."""
+    return {
+        "train.learning_rate": log_uniform(1e-4, 1e-1, points=4),
+        "train.weight_decay": categorical(0.0, 0.1),
+        "model.transformer.layers": categorical(2, 4),
+    }

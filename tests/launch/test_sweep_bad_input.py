@@ -1,0 +1,149 @@
+"""What can be wrong with a sweep: every time one line on stderr that says cause, place and way out, and exit code 2."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launch import optuna_search
+from launch.command import LaunchError
+from launch.sweep import differing
+
+UNIT = {"kind": "uniform", "low": 0, "high": 1, "points": None}
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stdout
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ('{"train.learning_rat": uniform(0.0, 1.0)}', ["train.learning_rat: unknown key; did you mean", "learning_rate"]),
+        ('{"train.learning_rate": uniform(2.0, 1.0)}', ["train.learning_rate: uniform(2.0, 1.0): empty range"]),
+        ('{"train.learning_rate": log_uniform(0.0, 1.0), "train.optimizer": categorical()}', ["above 0", "train.optimizer: categorical() has no"]),
+        ('{"train.batch_size": uniform(4, 8.5), "train.optimizer": categorical("adamw", "adamm")}', ["train.batch_size", "adamm"]),
+        ("{}", ["not empty"]),
+        ('{"train.steps": 5}', ["train.steps: no distribution: 5"]),
+        ("missing", ["sweep() failed: NameError"]),
+    ],
+)
+def test_a_space_that_means_nothing(bench, space, words):
+    """By the command that checks spaces, whose line a sweep passes on."""
+    bench.write(space=space)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.space", f"--config={bench.folder / 'space.py'}"], capture_output=True, text=True
+    )
+    refused(done, *words)
+    assert not bench.study.exists()
+
+
+def test_a_sweep_passes_on_what_is_wrong_with_its_space(bench):
+    bench.write(space='{"train.learning_rate": uniform(2.0, 1.0)}')
+    refused(bench.run("--trials=2"), "train.learning_rate: uniform(2.0, 1.0): empty range")
+    shutil.rmtree(bench.study, ignore_errors=True)
+    bench.write(space='{"train.learning_rate": uniform(1e-3, 1e-2)}')
+    refused(bench.run("--sampler=grid"), "train.learning_rate is a range", "points=5")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trials=0"], ["--trials", "'0'"]),
+        (["--workers=-1"], ["--workers"]),
+        (["--trails=3"], ["--trails"]),
+        (["--sampler=cmaes"], ["--sampler", "random"]),
+        (["--storage=postgresql://me:sesame@far/db"], ["others can read a command line", optuna_search.PASSWORD]),
+        (["--storage=journal.log"], ["no address"]),
+        (["--list"], ["holds no study"]),
+    ],
+)
+def test_a_command_line_that_means_nothing(bench, flags, words):
+    done = bench.run(*flags)
+    refused(done, *words)
+    assert "sesame" not in done.stderr
+
+
+def test_a_study_without_a_config(bench):
+    done = subprocess.run([sys.executable, "-m", "launch.sweep", f"--study={bench.study}"], capture_output=True, text=True)
+    refused(done, "--config is missing")
+
+
+def test_a_study_that_another_launcher_holds(bench):
+    bench.study.mkdir()
+    with open(bench.study / ".lock", "w") as lock:
+        lock.write(json.dumps({"pid": 4711, "host": "there", "start": time.time()}))
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(bench.run("--trials=2"), "is held by launcher 4711 on there", "launch.worker")
+
+
+def test_a_study_that_would_go_on_as_another(bench):
+    assert bench.run("--trials=1", PAUSE="0.001").returncode == 0
+    bench.write(space='{"train.learning_rate": log_uniform(1e-3, 0.05)}')
+    refused(bench.run("--trials=2"), "another value of the space of train.learning_rate, the space of train.weight_decay")
+    bench.write()
+    refused(bench.run("--trials=2", "--seed=1"), "--seed")
+    refused(bench.run("--trials=2", "--config.train.batch_size=16"), "train.batch_size")
+    (bench.study / "study.json").write_text('{"trials": [')
+    refused(bench.run("--trials=2"), "study.json cannot be read")
+
+
+def test_differences_of_a_space_name_keys():
+    assert differing({"a": UNIT}, {"a": {**UNIT, "high": 2}, "b": UNIT}) == ["a", "b"]
+    assert differing([{"a": 1}], [{"a": 2}]) == ["sweep()"] and differing({"a": UNIT}, {"a": UNIT}) == []
+
+
+@pytest.mark.parametrize("lost", ["journal.jsonl", "study.json"])
+def test_storage_that_is_lost_in_the_middle_ends_the_sweep_and_its_trials(bench, lost):
+    bench.write(steps=200)
+    running = bench.start("--trials=4", "--workers=1", PAUSE="0.02")
+    deadline = time.monotonic() + 60
+    while not list(bench.study.glob("trials/*/steps.txt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (bench.study / lost).unlink()
+    (bench.study / lost).mkdir()
+    stdout, stderr = running.communicate(timeout=90)
+    assert running.returncode == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1, stdout + stderr
+    assert lost in stderr and "run the same command again" in stderr
+    assert not list((bench.study / "claims").iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_disk_that_fills_ends_the_sweep_and_no_trial_is_told_failed_for_it(bench):
+    """The trial says so first: its line is the sweep's, and the trial goes on once there is space."""
+    full = "import sys; sys.exit('error: /disk/checkpoints: No space left on device; free space') if sys.argv[1] else 0"
+    words = bench.command("--trials=2", "--workers=1", trainer=False)
+    code = full.replace("sys.exit('error", "print('error").replace("') if", "', file=sys.stderr) if") + "; sys.exit(2)"
+    done = subprocess.run([*words, "--", sys.executable, "-c", code], capture_output=True, text=True)
+    refused(done, "trial 0: /disk/checkpoints: No space left on device")
+    assert [trial["state"] for trial in bench.told()["trials"]] == ["running"] or bench.told()["trials"][0]["state"] == "waiting"
+    again = bench.run("--trials=2", "--workers=1", PAUSE="0.001")
+    assert again.returncode == 0 and [trial["state"] for trial in bench.told()["trials"]] == ["complete"] * 2
+
+
+def test_what_needs_optuna_says_so_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(LaunchError, match=r"pip install '\.\[sweep\]'"):
+        optuna_search.load_optuna()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:sesame@far:5432/db?sslmode=require", "postgresql://me:***@far:5432/db?sslmode=require"),
+        ("cannot reach postgresql+psycopg://far/db: sesame refused", "cannot reach postgresql+psycopg://far/db: *** refused"),
+        ("runs/study/journal.log", "runs/study/journal.log"),
+    ],
+)
+def test_passwords_are_taken_out(text, shown):
+    assert optuna_search.redacted(text, {optuna_search.PASSWORD: "sesame"}) == shown
