@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from causal_gen.scm.intervention import do as do
     from causal_gen.scm.intervention import shift as shift
     from causal_gen.scm.intervention import soft as soft
+    from causal_gen.scm.intervention import stochastic as stochastic
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
     "do": "causal_gen.scm.intervention",
     "shift": "causal_gen.scm.intervention",
     "soft": "causal_gen.scm.intervention",
+    "stochastic": "causal_gen.scm.intervention",
 }
 __all__ = [*_HOMES, "__version__"]
 

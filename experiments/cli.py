@@ -219,11 +219,14 @@ def _connected(values: Any) -> Iterator[None]:
 
 
 def intervention_flags(values: flags.FlagValues) -> None:
-    """--do and --shift, read by questions.py."""
+    """--do, --shift and --soft, read by questions.py."""
     text = "FACTOR=VALUE in physical units (degrees, ...), or FACTOR=LOW:HIGH:COUNT; repeat for a joint intervention"
     tokens = 'tokens[5]=17, or text[10:14]="1912" where tokens are bytes, at equal length'
     flags.DEFINE_multi_string("do", [], f"set a factor: {text}. In a sequence {tokens}", flag_values=values)
     flags.DEFINE_multi_string("shift", [], f"add to a factor's own value: {text}", flag_values=values)
+    kinds = "scale, affine, clip, or a draw by --seed: normal (mean,sd), uniform (low,high), bernoulli (p), jitter (sd)"
+    text = f"a function of a factor's own value, KIND:FACTOR=ARGUMENT,ARGUMENT with KIND one of {kinds}; repeat for a joint intervention"
+    flags.DEFINE_multi_string("soft", [], text, flag_values=values)
 
 
 def warn(lines: Sequence[str]) -> None:

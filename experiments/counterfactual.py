@@ -22,6 +22,7 @@ EXAMPLE = """
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=20 --do=light=90 --num=8
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=-30:30:7 --evidence=test:0:4
 python -m experiments.counterfactual --workdir=runs/demo --shift=light=-15 --evidence=my_pictures/ --out=answers
+python -m experiments.counterfactual --workdir=runs/table --do='treatment->outcome=1' --soft=normal:x1=0,2
 python -m experiments.counterfactual --workdir=runs/text --do='tokens[5]=17' --num=4
 python -m experiments.counterfactual --workdir=runs/text --do='text[10:14]="1912"' --evidence=speech.txt
 """
@@ -48,7 +49,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     question, sequence = questions.asked(values, trained), bool(getattr(trained.model, "spans", None))
     if not question.terms:
         known = "write --do='tokens[5]=17'" if sequence else f"the factors are {', '.join(trained.model.actable)}"
-        raise cli.UsageError(f"--do or --shift is missing; {known}")
+        raise cli.UsageError(f"--do, --shift or --soft is missing; {known}")
     cli.warn(question.warnings(trained.data.entries))
     given = evidence.load(values.evidence, trained, values.num)
     missing = [name for name in trained.model.needs if name not in given.batch]

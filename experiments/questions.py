@@ -1,6 +1,8 @@
-"""`--do`, `--shift` and `--prompt` as written on a command line: fixed values, ranges, and the joint interventions that they make.
+"""`--do`, `--shift`, `--soft` and `--prompt` as written on a command line: values, ranges, and the joint interventions they make.
 
 --do=angle=20 --shift=light=-5        one joint intervention
+--do='angle->light=20'                what `light` reads of `angle`, where the model can read one parent apart: a path-specific effect
+--soft=scale:angle=2 --soft=clip:light=60,90 --soft=normal:angle=0,5    a function of the natural value, or a draw by --seed
 --do=angle=-30:30:7                   seven of them, from -30 to 30
 --do=angle=-30:30:7 --do=light=60:120:3    their product, 7 x 3
 --do='tokens[5]=17'                   token 17 at position 5 of a sequence; a range, tokens[5]=48:57:10, asks for each of ten tokens
@@ -20,11 +22,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from causal_gen import schema
 from causal_gen.data.tokenizer import ByteTokenizer, check_tokens
-from causal_gen.scm.intervention import Intervention, Span, do, shift
+from causal_gen.scm.intervention import KINDS, STOCHASTIC, Intervention, Span, do, edge_name, soft, stochastic
 from causal_gen.types import InterventionError, UserError
 
 MEANING = "counterfactuals of the fitted model: they rest on its graph and on how well it fits, not on the world alone"
@@ -35,8 +38,9 @@ PROMPT = "prompt"
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One flag: a node, "do" or "shift", and its values, of which a range has several.
+    """One flag: a node (or an edge "parent->child"), a kind of intervention, and its values, of which a range has several.
 
+    `seed` is that of the draws of a stochastic kind.
     In a sequence a value is the tokens that stand from `start` on. `written` and `spelled` are what the user calls node and values.
     """
 
@@ -47,6 +51,7 @@ class Term:
     spelled: tuple[str, ...]
     is_range: bool = False
     start: int | None = None
+    seed: int = 0
 
     @property
     def places(self) -> range:
@@ -90,7 +95,7 @@ class Question:
         """A line for every `do` value outside of what the data covers: it is answered, but by extrapolation."""
         lines = []
         for term in self.terms:
-            entry = entries.get(term.node)
+            entry = entries.get(term.node.partition("->")[0])
             if term.kind != "do" or entry is None or term.start is not None:
                 continue
             low, high = (-math.inf if entry.low is None else entry.low), (math.inf if entry.high is None else entry.high)
@@ -111,20 +116,34 @@ def asked(values: Any, run: Any) -> Question:
         raise UserError(f"model {run.config['model']['name']!r} generates nothing that could be drawn or set; evaluate it instead")
     spans = getattr(run.model, "spans", {})
     factors = [name for name in run.model.actable if name not in spans]
-    return parse(values.do, values.shift, factors, spans, getattr(run.data, "tokenizer", None) if spans else None)
+    question = parse(values.do, values.shift, factors, spans, getattr(run.data, "tokenizer", None) if spans else None, _edges(run.model))
+    for text in values.soft:
+        if spans:
+            raise InterventionError(f"--soft={text}: tokens are names, not amounts; set them by --do")
+        question = joined(question, _soft(text, factors, _edges(run.model), values.seed), f"--soft={text}")
+    return question
+
+
+def _edges(model: Any) -> tuple[str, ...]:
+    return tuple(edge_name(*edge) for edge in getattr(model, "edges", ()))
 
 
 def parse(
-    dos: Sequence[str], shifts: Sequence[str], factors: Sequence[str], spans: Mapping[str, Span] | None = None, tokenizer: Any = None
+    dos: Sequence[str],
+    shifts: Sequence[str],
+    factors: Sequence[str],
+    spans: Mapping[str, Span] | None = None,
+    tokenizer: Any = None,
+    edges: Sequence[str] = (),
 ) -> Question:
-    """Raises `InterventionError` for what is no FACTOR=VALUE, an unknown factor, or a factor or position named twice.
+    """Raises `InterventionError` for what is no FACTOR=VALUE, an unknown factor or edge, or a factor, edge or position named twice.
 
-    `spans` are the nodes that are sequences, `tokenizer` that of their text where it is text.
+    `spans` are the nodes that are sequences, `tokenizer` that of their text where it is text, `edges` those that can be acted upon.
     """
     question = Question(())
     for kind, texts in (("do", dos), ("shift", shifts)):
         for text in texts:
-            term = _in_sequence(kind, text, spans, tokenizer) if spans else _term(kind, text, factors)
+            term = _in_sequence(kind, text, spans, tokenizer) if spans else _term(kind, text, factors, edges)
             question = joined(question, term, f"--{kind}={text}")
     return question
 
@@ -160,17 +179,57 @@ def _joint(pairs: Iterator[tuple[Term, Any]]) -> Intervention | None:
         if term.start is not None:
             placed.setdefault(term.node, {}).update(zip(term.places, value, strict=True))
         else:
-            acts.append((do if term.kind == "do" else shift)(**{term.node: value}))
+            acts.append(_act(term, value))
     acts += [do(**{node: tokens}) for node, tokens in placed.items()]
     return functools.reduce(operator.and_, acts) if acts else None
 
 
-def _term(kind: str, text: str, factors: Sequence[str]) -> Term:
+def _act(term: Term, value: Any) -> Intervention:
+    parent, _, child = term.node.partition("->")
+    edge = (parent, child) if child else None
+    if term.kind in STOCHASTIC:
+        return stochastic(term.kind, jax.random.key(term.seed), edge=edge, **{parent: value})
+    return soft(term.kind, edge=edge, **{parent: value})
+
+
+def _node(flag: str, node: str, factors: Sequence[str], edges: Sequence[str]) -> str:
+    """The name of a factor or an edge, without blanks."""
+    name = "->".join(part.strip() for part in node.split("->"))
+    if "->" in name and name not in edges:
+        way = schema.suggest(name, edges) if edges else "this model's mechanisms read no parent apart; act upon the factor"
+        raise InterventionError(f"{flag}: no edge {name!r} that could be acted upon; {way}")
+    if "->" not in name and name not in factors:
+        raise InterventionError(f"{flag}: unknown factor {name!r}; {schema.suggest(name, factors)}")
+    return name
+
+
+def _soft(text: str, factors: Sequence[str], edges: Sequence[str], seed: int) -> Term:
+    """KIND:FACTOR=ARGUMENT,ARGUMENT."""
+    kinds = {**{name: entry[0] for name, entry in KINDS.items()}, **{name: entry[0] for name, entry in STOCHASTIC.items()}}
+    kind, colon, rest = text.partition(":")
+    node, equals, value = rest.partition("=")
+    flag, kind = f"--soft={text}", kind.strip()
+    if not colon or not equals:
+        raise InterventionError(f"{flag}: write --soft=KIND:FACTOR=VALUE,VALUE, for instance --soft=scale:{factors[0]}=2")
+    if kind not in kinds:
+        raise InterventionError(f"{flag}: unknown kind {kind!r}; {schema.suggest(kind, list(kinds))}")
+    numbers: tuple[float, ...] = ()
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        pass
+    if len(numbers) != kinds[kind] or not all(map(math.isfinite, numbers)):
+        raise InterventionError(f"{flag}: {kind} takes {kinds[kind]} number(s) after the =, separated by commas; got {value.strip()!r}")
+    name = _node(flag, node, factors, edges)
+    given = numbers if len(numbers) > 1 else numbers[0]
+    return Term(name, kind, (given,), name, (",".join(f"{number:g}" for number in numbers),), seed=seed)
+
+
+def _term(kind: str, text: str, factors: Sequence[str], edges: Sequence[str]) -> Term:
     node, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value:
         raise InterventionError(f"--{kind}={text}: write --{kind}=FACTOR=VALUE, for instance --{kind}={factors[0]}=20")
-    if node not in factors:
-        raise InterventionError(f"--{kind}={text}: unknown factor {node!r}; {schema.suggest(node, factors)}")
+    node = _node(f"--{kind}={text}", node, factors, edges)
     numbers = _values(f"--{kind}={text}", value)
     return Term(node, kind, numbers, node, tuple(f"{v:g}" for v in numbers), is_range=":" in value)
 
@@ -260,4 +319,6 @@ def _numbers(text: str) -> list[int]:
 def _label(term: Term, i: int) -> str:
     if term.kind == "shift":
         return f"{term.node}{term.values[i]:+g}"
+    if term.kind != "do":
+        return f"{term.kind}({term.written}: {term.spelled[i]})"
     return f"{term.written}={term.spelled[i]}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
-from causal_gen.scm.intervention import Intervention, canonical
+from causal_gen.scm.intervention import Intervention, acts_on
 from causal_gen.types import Batch, Key, Noise, Params
 
 HELD = 1 << 26  # entries of noise that `answers` and `draws` hold at once
@@ -67,13 +67,13 @@ class Batched:
     def predict(self, noise: Noise, do: Intervention | None = None, context: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """All entries under `do`, from the noise of b scenes; values of `do` are scalars or [b], `context` is what the model reads."""
         num = len(jax.tree.leaves(noise)[0])
-        acts = canonical(do, self.model.actable, num)
+        acts = acts_on(self.model, do, num)
         return self._over(num, lambda _, n, a, c: asking.predict(self.model, self.params, n, c, a), noise, acts, context)
 
     def latents(self, noise: Noise, do: Intervention | None = None) -> dict[str, np.ndarray]:
         """Causal latents z {factor: [b, k]} under `do`."""
         num = len(jax.tree.leaves(noise)[0])
-        acts = canonical(do, self.model.actable, num)
+        acts = acts_on(self.model, do, num)
         return self._over(num, lambda _, n, a: _latents(self.model, self.params, n, a), noise, acts)
 
     def read(self, key: Key, batch: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

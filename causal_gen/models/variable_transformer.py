@@ -30,7 +30,7 @@ from causal_gen.nn.precision import Policy
 from causal_gen.nn.transformer import Decoder
 from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.sampling import gumbel
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Edge, Intervention, acts_on, moved, read_by
 from causal_gen.scm.marginal import Scaling
 from causal_gen.structure import masks
 from causal_gen.structure.graph import Dag
@@ -63,6 +63,11 @@ class VariableTransformer:
     def actable(self) -> tuple[str, ...]:
         """Every variable."""
         return self.graph.nodes
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Every edge: a child's question is asked with what the child reads of its parent, and so are the tokens that it attends to."""
+        return self.graph.edges
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -196,13 +201,13 @@ class VariableTransformer:
         """The variables that the noise gives under `do`, eq. (5), in the graph's order."""
         del context
         num = noise[self.graph.nodes[0]].shape[0]
-        acts = canonical(do, self.actable, num)
+        acts = acts_on(self, do, num)
         found: dict[str, Any] = {
             name: jnp.zeros((num,), jnp.float32 if values is None else jnp.int32)
             for name, values in zip(self.graph.nodes, self.values, strict=True)
         }
         for name in self.graph.order:  # what is not yet known is not yet seen
-            told = self.conditionals(params, found)[name]
+            told = self.conditionals(params, read_by(name, found, acts))[name]
             natural = gumbel.draw(told.logits, noise[name]) if told.moments is None else told.moments[0] + told.moments[1] * noise[name]
             found[name] = acts[name].apply(natural).astype(found[name].dtype)
         return found
@@ -218,10 +223,5 @@ class VariableTransformer:
         return found
 
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Bool[Array, "b"]]:
-        """What an intervention may move: the nodes acted upon and their descendants."""
-        acts = canonical(do, self.actable, noise[self.graph.nodes[0]].shape[0])
-        moved = {}
-        for name in self.graph.nodes:
-            above = [acts[other].mask for other in (name, *sorted(self.graph.ancestors(name)))]
-            moved[name] = jnp.stack(above).any(0)
-        return moved
+        """What an intervention may move: the nodes and children acted upon and their descendants."""
+        return moved(self.graph, acts_on(self, do, noise[self.graph.nodes[0]].shape[0]))

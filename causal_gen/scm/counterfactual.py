@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Intervention, acts_on
 from causal_gen.types import Batch, Key, Noise, Params, UserError
 
 
@@ -66,7 +66,7 @@ def predict(
     Models of nodes that cannot take every number say so by `check_acts`.
     """
     num = jax.tree.leaves(noise)[0].shape[0]
-    acts = canonical(do, model.actable, num, getattr(model, "spans", None))
+    acts = acts_on(model, do, num)
     if hasattr(model, "check_acts"):
         model.check_acts(acts)
     return _predict(model, params, noise, _context(model, context), acts)

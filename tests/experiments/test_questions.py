@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -48,6 +49,43 @@ def test_values_outside_of_the_data_are_warned_about_with_unit_and_range():
     lines = questions.parse(["angle=-40:40:3", "light=91"], [], FACTORS).warnings(entries)
     assert "angle=-40, 40" in lines[0] and "-36..38.7 degree" in lines[0] and "-inf..90" in lines[1]
     assert not questions.parse(["angle=38.7"], ["light=500"], FACTORS).warnings(entries)
+
+
+def _flags(**given):
+    return types.SimpleNamespace(**{"do": [], "shift": [], "soft": [], "seed": 0, **given})
+
+
+RUN = types.SimpleNamespace(
+    model=types.SimpleNamespace(predict=1, actable=FACTORS, edges=(("angle", "light"),)), data=None, config={"model": {"name": "fake"}}
+)
+
+
+def test_soft_flags_and_edges_make_the_interventions_that_they_name():
+    question = questions.asked(_flags(do=["angle -> light=1:2:2"], soft=["clip:angle=-1,1", "normal:light=0,2"], seed=5), RUN)
+    (_, first), (label, second) = question.cells()
+    assert first.actions["angle->light"].args == (1.0,) and second.actions["angle->light"].args == (2.0,)
+    assert first.actions["angle"].kind == "clip" and first.actions["angle"].args == (-1.0, 1.0)
+    assert first.actions["light"].kind == "normal" and first.actions["light"].key == jax.random.key(5)
+    assert label == "angle->light=2"
+    assert question.spell() == {"do(angle->light)": "1:2", "clip(angle)": "-1,1", "normal(light)": "0,2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"do": ["light->angle=1"]}, "no edge 'light->angle' that could be acted upon; known are angle->light"),
+        ({"soft": ["angle=1"]}, "write --soft=KIND:FACTOR=VALUE,VALUE"),
+        ({"soft": ["scal:angle=1"]}, "unknown kind 'scal'; did you mean 'scale'?"),
+        ({"soft": ["clip:angle=1"]}, "clip takes 2 number"),
+        ({"soft": ["scale:angle=much"]}, "scale takes 1 number"),
+        ({"soft": ["scale:angel=1"]}, "unknown factor 'angel'; did you mean 'angle'?"),
+        ({"soft": ["scale:angle=1"], "do": ["angle=1"]}, "'angle' is acted upon twice"),
+    ],
+)
+def test_mistaken_soft_flags_and_edges_are_named(given, said):
+    with pytest.raises(InterventionError, match="^--") as error:
+        questions.asked(_flags(**given), RUN)
+    assert said in str(error.value)
 
 
 @pytest.mark.parametrize(

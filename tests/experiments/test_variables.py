@@ -27,6 +27,10 @@ def test_evaluate_counterfactual_sample_and_report_know_variables(call, rows, tm
     told = np.load(tmp_path / "cf" / "counterfactual.npz")
     assert (told["counterfactual_treatment"] == 1).all() and "reconstruction_mae" not in json.loads(answer.out.strip().splitlines()[-1])
     np.testing.assert_array_equal(told["counterfactual_x1"], told["reconstruction_x1"])
+    answer = call("counterfactual", f"--workdir={rows}", "--do=x1 -> outcome=3", "--num=4", f"--out={tmp_path / 'edge'}")
+    told = np.load(tmp_path / "edge" / "counterfactual.npz")
+    np.testing.assert_array_equal(told["counterfactual_x1"], told["reconstruction_x1"])
+    assert answer.code == 0 and (told["counterfactual_outcome"] != told["reconstruction_outcome"]).all()
     answer = call("sample", f"--workdir={rows}", "--do=x1=2", "--num=3", f"--out={tmp_path / 's'}")
     assert answer.code == 0 and "no grid.png" in answer.out
     assert (np.load(tmp_path / "s" / "samples.npz")["x1"] == 2).all()
