@@ -5,9 +5,9 @@
     -log p(x | pa) <= E_q[-log p(x | e, pa)] + KL(q(e | x, pa) | N(0, 1))                                                (3)
     loss = (3), its divergence times beta, + weight.effectiveness |r(mu(e, pa')) - pa'|^2 + |r(x) - pa|^2                     (4)
 
-In (4) e is a draw of q(e | x, pa), pa' are parents drawn afresh on unit scale, each from N(0, 1), and r is a network that reads the parents from
-a picture: its first appearance does not train r, the second trains nothing else. That is counterfactual training: without it latents
-that know the parents hide part of an intervention's effect. Abduction takes the mean of q; without `residual` predictions are mu
+In (4) e is a draw of q(e | x, pa), pa' are parents drawn afresh on unit scale, each from N(0, 1), and r is a network that reads the
+parents from a picture: its first appearance does not train r, the second trains nothing else. That is counterfactual training: without
+it latents that know the parents hide part of an intervention's effect. Abduction takes the mean of q; without `residual` predictions are mu
 and eps is nowhere. Sources: (1, 3) Pawlowski et al. 2020; (4) De Sousa Ribeiro et al. 2023, sec. 3.4, there with a fixed reader and a
 Lagrangian. Letters: b batch, h w c picture, p = h w c, f features of the parents, k latents.
 """
@@ -65,7 +65,7 @@ class Picture:
         """Fresh parameters {"net", "log_scale", "reader"?}."""
         keys, x = jax.random.split(key, 2), jnp.zeros((1, math.prod(self.shape)))
         c = self._conditions({parent.name: jnp.zeros((1,)) for parent in self.parents}, 1)
-        params = {"net": self._net.init(keys[0], x, c)["params"], "log_scale": jnp.asarray(-2.0)}
+        params = {"net": self._net.init(keys[0], x, c)["params"], "log_scale": jnp.full((), -2.0, jnp.float32)}
         return params | ({"reader": self._reader.init(keys[1], x)["params"]} if self.config.effectiveness else {})
 
     def _conditions(self, parents: Batch, num: int) -> Float[Array, "b f"]:

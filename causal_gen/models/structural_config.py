@@ -139,10 +139,14 @@ class StructuralConfig:
         problems = []
         for name in pictures:
             if children := graph.children(name):
-                problems.append(f"model.graph: {name!r} is a picture and has the child {children[0]!r}; turn the edge round, or leave it out")
+                problems.append(
+                    f"model.graph: {name!r} is a picture and has the child {children[0]!r}; turn the edge round, or leave it out"
+                )
             level = self.picture.level
             if level is not None and level not in graph.parents(name):
-                problems.append(f"model.picture.level: {level!r} is no parent of {name!r}; they are {', '.join(graph.parents(name)) or 'none'}")
+                problems.append(
+                    f"model.picture.level: {level!r} is no parent of {name!r}; they are {', '.join(graph.parents(name)) or 'none'}"
+                )
             if name in self.mechanisms:
                 problems.append(f"model.mechanisms.{name}: it is a picture; its mechanism is the section model.picture")
         return problems

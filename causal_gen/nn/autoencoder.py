@@ -6,9 +6,9 @@
     d_0 = the conditions,   d_{l+1} = silu(W [d_l, z_l, c])                                                         (3)
     logits = perceptron [d_L, c]                                                                                    (4)
 
-In (2) the exogenous variable is e_l ~ N(0, 1) either way, independent of the conditions c. Everything is dense: on a CPU a dense layer steps
-some fifteen times as fast as convolutions of as many numbers. Sources: Kingma & Welling 2014; ladders after Sonderby et al. 2016; both
-priors De Sousa Ribeiro et al. 2023, secs. 3.1, 3.2. Letters: b batch, p pixels, c conditions, k latents of a group, d width.
+In (2) the exogenous variable is e_l ~ N(0, 1) either way, independent of the conditions c. Everything is dense: on a CPU a dense
+layer steps some fifteen times as fast as convolutions of as many numbers. Sources: Kingma & Welling 2014; ladders after Sonderby et
+al. 2016; both priors De Sousa Ribeiro et al. 2023, secs. 3.1, 3.2. Letters: b batch, p pixels, c conditions, k latents of a group, d width.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Autoencoder(nn.Module):
         # pictures are mostly background
         self.out = nn.Dense(self.pixels, bias_init=nn.initializers.constant(-3.0), name="out")
 
-    def infer(self, x: Float[Array, "b p"], c: Float[Array, "b c"], e: tuple[Array, ...] | None) -> tuple[tuple[Moments, ...], tuple[Array, ...]]:
+    def infer(
+        self, x: Float[Array, "b p"], c: Float[Array, "b c"], e: tuple[Array, ...] | None
+    ) -> tuple[tuple[Moments, ...], tuple[Array, ...]]:
         """Eq. (1) of all groups, and the noise: drawn from it by the standard normal draws `e`, or where they are None its mean."""
         h = jnp.concatenate([x, c], -1)
         for layer in self.reading:

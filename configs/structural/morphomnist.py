@@ -29,6 +29,10 @@ def get_config(mode: str = "") -> ConfigDict:
     config.checkpoint = {"every": 5_000}
     config.log = {"every": 500, "eval_every": 5_000, "eval_batches": 8, "pictures_every": 5_000}
     config.evaluate = {"scenes": 1_000, "cycles": 10, "batch_size": 250, "disentangle_images": 0}
+    if mode == "hvae":
+        config.model.picture.update({"latents": (32, 96), "widths": (1024, 1024), "prior": "mediator"})
+    if mode == "free":
+        config.model.picture.level = None
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16, "standin": True})
         config.model.picture.update({"latents": (4,), "widths": (16, 16)})
