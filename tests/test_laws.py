@@ -196,7 +196,9 @@ def losses(path: str, devices: int, steps: int = 5) -> list[float]:
 @every_family
 def test_eight_devices_compute_what_one_does(path):
     one, eight = losses(path, 1), losses(path, 8)
-    assert np.all(np.isfinite(one)) and np.abs(np.subtract(one, eight)).max() < 2e-5
+    assert np.all(np.isfinite(one))
+    # a bound in nats of a whole picture is some hundreds, of which 2e-5 are less than a rounding
+    assert np.all(np.abs(np.subtract(one, eight)) < 2e-5 * np.maximum(1, np.abs(one) / 16))
 
 
 @every_family
