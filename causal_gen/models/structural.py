@@ -12,6 +12,7 @@ sec. 7.1; neural mechanisms Pawlowski et al. 2020. Letters: b batch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any, Literal
 
@@ -99,6 +100,16 @@ class Structural:
         fitted = [re.escape(self._key(mechanism)) for mechanism in self.mechanisms if getattr(mechanism, "closed_form", False)]
         frozen = {f"^({'|'.join(fitted)})/": base.Group(frozen=True)} if fitted else {}
         return {**frozen, ".*": base.Group()}
+
+    def remarks(self, rows: int) -> list[str]:
+        """A line for every mechanism that has more parameters than there are training rows."""
+        shapes, lines = jax.eval_shape(self.init, jax.random.key(0)), []
+        for name, found in shapes.items():
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
+            if count > rows:
+                way = "expect it to learn rows by heart; give more rows, or a smaller mechanism (linear, narrower widths)"
+                lines.append(f"warning: the mechanism of {name!r} has {count:,} parameters, and there are {rows:,} training rows: {way}")
+        return lines
 
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Any, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
         """The sum of the mechanisms' losses; a term a node where there are several terms."""
