@@ -142,7 +142,7 @@ def test_sigterm_to_one_process_saves_the_same_step_on_both_and_resumes(tmp_path
 
 @pytest.mark.slow
 def test_eight_devices_go_on_as_two_processes_and_as_fewer_devices_and_back(tmp_path):
-    """Saved at step 4 by 8 devices; five steps by others, of the same batches; five more by 8 again. Arrays that are only read are equal."""
+    """Saved at step 4 by 8 devices; five steps by others, of the same batches; five more by 8 again. What is only read is equal."""
     flags = ("--mesh=fsdp=-1",)
     alone(tmp_path / "eight", "--steps=4", *flags, devices=8)
     others = {"4": {"devices": 4}, "2": {"devices": 2}, "1": {"devices": 1}, "2x2": {"processes": 2}, "2x4": {"processes": 2, "devices": 4}}
