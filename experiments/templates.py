@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from causal_gen.data.tokenizer import check_tokens
 from causal_gen.scm.intervention import Span
 from experiments import evidence, questions
 from experiments.cli import UsageError
@@ -112,7 +111,6 @@ def _typed(flag: str, text: str, blank: str | None, tokenizer: Any, span: Span) 
         raise UsageError(f"{flag}: {len(parts)} tokens, but a row has {span.length}; shorten it")
     row = np.full(span.length, BLANK, np.int32)
     row[: len(parts)] = parts
-    check_tokens(row[row != BLANK], span.vocabulary, f"{flag}: token ")
     return row
 
 
