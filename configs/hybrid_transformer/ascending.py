@@ -1,7 +1,7 @@
 """Ascending steps and early rejection of end tokens: a whole working filled in by a few calls (Yang et al. 2025).
 
-    python -m experiments.train --config=configs/hybrid_transformer/ascending.py --workdir=runs/ascending
-    python -m experiments.evaluate --workdir=runs/ascending --config.sampling.counts=ascending --config.sampling.reject=0.1
+python -m experiments.train --config=configs/hybrid_transformer/ascending.py --workdir=runs/ascending
+python -m experiments.evaluate --workdir=runs/ascending --config.sampling.counts=ascending --config.sampling.reject=0.1
 """
 
 from ml_collections import ConfigDict

@@ -19,8 +19,11 @@ def flags(**given):
     return types.SimpleNamespace(**{"template": None, "blank": "_", "fill": [], "evidence": None, "prompt": None, "num": 2} | given)
 
 
-def a_run(tokenizer=None, fills=True, rows=ROWS, **more):
-    data = types.SimpleNamespace(gather=lambda split, indices: {k: v[indices] for k, v in rows.items()}, size=lambda split: 2, entries={}, **more)
+def a_run(tokenizer=None, fills=True, rows=ROWS):
+    def gather(split, indices):
+        return {name: column[indices] for name, column in rows.items()}
+
+    data = types.SimpleNamespace(gather=gather, size=lambda split: 2, entries={})
     if tokenizer is not None:
         data.tokenizer = tokenizer
     return types.SimpleNamespace(model=types.SimpleNamespace(context=("template",) if fills else ()), data=data)
