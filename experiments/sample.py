@@ -79,8 +79,9 @@ def _context(trained: Any, num: int, known: Any = None) -> dict[str, Any] | None
     names = [name for name in trained.model.context if name not in (*given, *getattr(trained.model, "optional", ()))]
     if names:
         rows = trained.data.gather("test", np.arange(num) % trained.data.size("test"))
-        cli.warn([f"sample: {', '.join(names)} as in the first rows of the test split"])
         given |= {name: rows[name] for name in names}
+        if varied := [name for name in names if (rows[name] != rows[name][:1]).any()]:
+            cli.warn([f"sample: {', '.join(varied)} as in the first rows of the test split"])
     return given or None
 
 

@@ -41,6 +41,7 @@ SMALL = {
     "wired": {"data.size": 64, "data.test_size": 16},
     "scm": {"data.size": 64, "data.test_size": 16},
     "table": {"data.test_share": 0.2},
+    "sudoku": {"data.size": 64, "data.test_size": 16},
 }
 
 

@@ -13,7 +13,7 @@ from causal_gen.types import ConfigError, DataError
 def every_grid_of_four() -> np.ndarray:
     """All 288 grids of side 4, by trying all rows of permutations."""
     rows = list(itertools.permutations(range(1, 5)))
-    found = [sum(grid, ()) for grid in itertools.product(rows, repeat=4) if all(len(set(column)) == 4 for column in zip(*grid, strict=True))]
+    found = [sum(grid, ()) for grid in itertools.product(rows, repeat=4) if all(len({*column}) == 4 for column in zip(*grid, strict=True))]
     grids = np.array(found)
     boxes = np.argsort(units(4)[:, 2], kind="stable").reshape(4, 4)
     return grids[(np.sort(grids[:, boxes], -1) == np.arange(1, 5)).all((1, 2))]
