@@ -64,6 +64,7 @@ MODELS = {
     "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
     "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
     "variable_transformer": "causal_gen.models.variable_transformer_config:VariableTransformerConfig",
+    "hybrid_transformer": "causal_gen.models.hybrid_transformer_config:HybridTransformerConfig",
     "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
@@ -71,6 +72,7 @@ MODELS = {
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
     "speculative_pair": "causal_gen.sampling.truncation:DecodingConfig",
+    "hybrid_transformer": "causal_gen.sampling.unmask_config:UnmaskConfig",
     "labeller": "causal_gen.models.labeller_config:LabelSampling",
 }
 EVALUATION = {  # what is measured of a family
@@ -78,6 +80,7 @@ EVALUATION = {  # what is measured of a family
     "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
     "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
     "variable_transformer": "causal_gen.evaluate.variables:evaluate",
+    "hybrid_transformer": "causal_gen.evaluate.sequences:evaluate",
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
 }
