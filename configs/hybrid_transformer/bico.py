@@ -16,8 +16,8 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "causal":
         config.model.objectives, config.model.mixer = ({"kind": "next"},), {}
     config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "backend": "dense"}
-    config.train = {"steps": 2_000, "batch_size": 60, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.1, "ema_decay": 0.99}
-    config.checkpoint = {"every": 2_000}
+    config.train = {"steps": 1_500, "batch_size": 60, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.1, "ema_decay": 0.99}
+    config.checkpoint = {"every": 1_500}
     config.log = {"every": 500, "eval_every": 0, "pictures_every": 0}
     config.evaluate = {"scenes": 200, "batch_size": 200}
     if mode == "tiny":

@@ -16,15 +16,15 @@ from configs.common import check_mode
 def get_config(mode: str = "") -> ConfigDict:
     check_mode(mode, ("causal", "tiny"))
     config = ConfigDict()
-    config.data = {"name": "pixels", "patch": 4, "codebook": 256, "places": True, "test_size": 2_000}
+    config.data = {"name": "pixels", "patch": 4, "codebook": 256, "places": True, "test_size": 1_000}
     objective = {"kind": "next"} if mode == "causal" else {"kind": "masked", "low": 0.0, "high": 1.0}
     config.model = {"name": "hybrid_transformer", "classes": ("digit",), "objectives": (objective,)}
-    config.model.transformer = {"width": 96, "layers": 3, "heads": 4, "position": "rope2d", "backend": "dense"}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "position": "rope2d", "backend": "dense"}
     config.sampling = {} if mode == "causal" else {"policy": "confidence", "counts": "cosine", "steps": 8, "choice": 4.0}
-    config.train = {"steps": 1_200, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.0, "ema_decay": 0.99}
-    config.checkpoint = {"every": 1_200}
+    config.train = {"steps": 800, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.0, "ema_decay": 0.99}
+    config.checkpoint = {"every": 800}
     config.log = {"every": 200, "eval_every": 0, "pictures_every": 0}
-    config.evaluate = {"scenes": 64, "batch_size": 250, "draws": 2_000}
+    config.evaluate = {"scenes": 16, "batch_size": 250, "draws": 1_000}
     if mode == "tiny":
         config.data.update({"standin": True, "size": 64, "test_size": 16, "codebook": 16, "patch": 14})
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})

@@ -9,11 +9,11 @@ def get_config(mode: str = "") -> ConfigDict:
     check_mode(mode, ("causal", "full", "full_causal", "tiny"))
     config = ConfigDict()
     causal = mode.endswith("causal")
-    config.data = {"name": "pixels", "levels": 5, "shrink": 1 if mode.startswith("full") else 2, "test_size": 500}
+    config.data = {"name": "pixels", "levels": 5, "shrink": 1 if mode.startswith("full") else 2, "test_size": 250}
     config.model = {"name": "hybrid_transformer", "objectives": ({"kind": "next" if causal else "diffusion"},), "draws": 16}
-    config.model.transformer = {"width": 96, "layers": 3, "heads": 4, "position": "learned", "backend": "dense"}
-    config.train = {"steps": 800, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 80, "weight_decay": 0.0, "ema_decay": 0.99}
-    config.checkpoint = {"every": 800}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "position": "learned", "backend": "dense"}
+    config.train = {"steps": 500, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 80, "weight_decay": 0.0, "ema_decay": 0.99}
+    config.checkpoint = {"every": 500}
     config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
     config.evaluate = {"scenes": 4, "batch_size": 50}
     if mode.startswith("full"):
