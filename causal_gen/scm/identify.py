@@ -91,7 +91,8 @@ class NotIdentified(UserError):
         forest_names = ", ".join(graph.sorted(forest))
         pairs = [f"{a} <-> {b}" for a, b in graph.bidirected if a in forest and b in forest]
         super().__init__(
-            f"effect: {effect} is not identified by the graph: hedge F = {{{forest_names}}}, F' = {{{names}}}, joined by {', '.join(pairs)}; two models can agree in all that is observed and differ in it. "
+            f"effect: {effect} is not identified by the graph: hedge F = {{{forest_names}}}, F' = {{{names}}}, joined by "
+            f"{', '.join(pairs)}; two models can agree in all that is observed and differ in it. "
             f"Measure a latent cause of {outer[0]} and of what it is joined to, or randomise {outer[0]}"
         )
 
@@ -206,7 +207,7 @@ class _Search:
         if len(districts) > 1:  # 4
             parts = [self.unconditional(part, everything - part, graph, kernel) for part in districts]
             return fm.total(graph.sorted(everything - y - x), fm.product(reversed(parts)))
-        inner = districts[0]
+        inner = next(iter(districts))
         around = graph.district(next(iter(inner)))
         if around == everything:  # 5
             raise NotIdentified(self.effect, self.graph, everything, inner)
