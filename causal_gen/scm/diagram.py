@@ -34,7 +34,7 @@ LARGEST = 10_000_000  # cells of a joint distribution
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Diagram:
-    """Boxes by name, [states of each parent in node order ..., states]. Raises `DataError` for a wrong shape and for what is not stochastic."""
+    """Boxes by name, [states of each parent in node order ..., states]. Raises `DataError` for a box that is missing or no such tensor."""
 
     dag: Dag
     boxes: Mapping[str, Float[np.ndarray, "..."]]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
@@ -232,11 +232,3 @@ def _observed(graph: Admg, name: str) -> Prob:
     part = graph.subgraph(before)
     district = part.district(name)
     return Prob((name,), graph.sorted((district | part.parents(*district)) - {name}))
-
-
-def joint_of_rows(columns: dict[str, Sequence[int]], sizes: dict[str, int]) -> Table:
-    """The observed frequencies of rows: `columns` are codes 0 .. sizes[name] - 1, all of one length."""
-    names = tuple(columns)
-    counts = np.zeros([sizes[name] for name in names])
-    np.add.at(counts, tuple(np.asarray(columns[name]) for name in names), 1.0)
-    return Table(names, counts / counts.sum())
