@@ -221,7 +221,7 @@ def _soft(text: str, factors: Sequence[str], edges: Sequence[str], seed: int) ->
     if len(numbers) != kinds[kind] or not all(map(math.isfinite, numbers)):
         raise InterventionError(f"{flag}: {kind} takes {kinds[kind]} number(s) after the =, separated by commas; got {value.strip()!r}")
     name = _node(flag, node, factors, edges)
-    given = numbers if len(numbers) > 1 else numbers[0]
+    given = numbers[0] if kinds[kind] == 1 else numbers
     return Term(name, kind, (given,), name, (",".join(f"{number:g}" for number in numbers),), seed=seed)
 
 

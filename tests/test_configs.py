@@ -35,6 +35,7 @@ SMALL = {
     "markov": {"data.size": 64, "data.test_size": 16},
     "confounded": {"data.size": 64, "data.test_size": 16},
     "wired": {"data.size": 64, "data.test_size": 16},
+    "scm": {"data.size": 64, "data.test_size": 16},
 }
 
 

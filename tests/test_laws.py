@@ -1,7 +1,7 @@
 """The laws of design.md on tiny modes: all that a causal diffusion autoencoder is under, and for every family those about training.
 
-The others are checked for causal transformers in tests/models and tests/systems. Two real steps and all laws run for one config a
-family and for those that changed; `make test-slow` runs them for every config.
+The others are checked for causal transformers in tests/models and tests/systems, for structural models in tests/models. Two real steps
+and all laws run for one config a family and for those that changed; `make test-slow` runs them for every config.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from causal_gen.train import loop
 from causal_gen.train.optim import assign_groups
 from causal_gen.train.step import make_init, make_step
 
+FAMILIES = ("diffusion_ae", "causal_transformer", "structural")
 every_config = pytest.mark.parametrize("path", worked("diffusion_ae"))
-every_family = pytest.mark.parametrize("path", [*worked("diffusion_ae"), *worked("causal_transformer")])
+every_family = pytest.mark.parametrize("path", [path for family in FAMILIES for path in worked(family)])
 KEY = jax.random.key(0)
 
 

@@ -9,8 +9,8 @@
     discrete   z of 3 values, x given z of 2, y given x and z of 3: argmax of log probability + Gumbel noise                  (6)
 
 with e ~ N(0, 1), E ~ Exp(1), U ~ U(0, 1) independent. In (5) r and w depend on z, which confounds t with x and y; given z and t the maps
-to y and then to x are increasing, so that both follow from the law of the rows (Nasr-Esfahany et al. 2023). Sources: (2, 3) Javaloy et al. 2023;
-(5) Nasr-Esfahany & Kiciman 2023, with weights of our own from their ranges. Letters: b batch.
+to y and then to x are increasing, so that both follow from the law of the rows. Sources: (2, 3) Javaloy et al. 2023; (5) Nasr-Esfahany,
+Alizadeh & Shah 2023, with weights of our own from their ranges. Letters: b batch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from causal_gen.data.generated import Columns, Generated, Rows, stream
 from causal_gen.data.labels import statistics
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Intervention, canonical, edge_name
 from causal_gen.types import Entry, Float, Int, choice
 
 Row = Mapping[str, np.ndarray]
@@ -36,7 +37,9 @@ LINEAR = {  # node: intercept, slopes of its parents, standard deviation of its 
 }
 Z = np.array([0.5, 0.3, 0.2])  # probabilities of (6)
 X = np.array([[0.8, 0.2], [0.5, 0.5], [0.25, 0.75]])  # of x given z
-Y = np.array([[[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]], [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]])  # of y given z, x
+Y = np.array(
+    [[[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]], [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]]
+)  # of y given z, x
 TURN, ROUND, WIDE = (1.4, 0.3), (1.6, -0.2), (1.2, 0.1)  # weights and offsets of (5)
 
 
@@ -44,9 +47,10 @@ TURN, ROUND, WIDE = (1.4, 0.3), (1.6, -0.2), (1.2, 0.1)  # weights and offsets o
 class System:
     """Equations: each node's `natural` value from the values of its parents and its own noise, in the order of `entries`.
 
-    `draw` makes the noise of so many rows; `nats` is -log p of each row, from the values and the noise behind them.
+    `edges` are (parent, child). `draw` makes the noise of so many rows; `nats` is -log p of each row, from the values and the noise behind.
     """
 
+    edges: tuple[tuple[str, str], ...]
     entries: Mapping[str, Entry]
     draw: Callable[[np.random.Generator, int], dict[str, np.ndarray]]
     natural: Mapping[str, Callable[[Row, np.ndarray], np.ndarray]]
@@ -56,12 +60,17 @@ class System:
         """Every node in float64, or int32 where it is discrete, under an intervention."""
         found: dict[str, np.ndarray] = {}
         for name, entry in self.entries.items():
-            natural = np.asarray(self.natural[name](found, noise[name]))
-            act = None if acts is None else acts.get(name)
-            if act is not None and np.any(act.mask):
-                natural = np.where(np.asarray(act.mask), np.asarray(act.apply(natural.astype(np.float32))), natural)
-            found[name] = natural.astype(np.int32) if entry.vocabulary else natural
+            read = {parent: _acted(edge_name(parent, child), found[parent], acts) for parent, child in self.edges if child == name}
+            value = _acted(name, np.asarray(self.natural[name](read, noise[name])), acts)
+            found[name] = value.astype(np.int32) if entry.vocabulary else value
         return found
+
+
+def _acted(name: str, value: np.ndarray, acts: Acts | None) -> np.ndarray:
+    act = None if acts is None else acts.get(name)
+    if act is None or not np.any(act.mask):
+        return value  # in float64
+    return np.where(np.asarray(act.mask), np.asarray(act.apply(jnp.asarray(value, jnp.float32))), value).astype(value.dtype)
 
 
 def _normal(names: tuple[str, ...]) -> Callable[[np.random.Generator, int], dict[str, np.ndarray]]:
@@ -83,7 +92,10 @@ def _linear() -> System:
         return lambda v, e: intercept + sum(slope * v[parent] for parent, slope in slopes.items()) + scale * e
 
     scales = {name: scale for name, (_, _, scale) in LINEAR.items()}
-    return System({name: Entry(()) for name in LINEAR}, _normal(tuple(LINEAR)), {name: node(name) for name in LINEAR}, _additive(scales))
+    edges = tuple((parent, name) for name, (_, slopes, _) in LINEAR.items() for parent in slopes)
+    return System(
+        edges, {name: Entry(()) for name in LINEAR}, _normal(tuple(LINEAR)), {name: node(name) for name in LINEAR}, _additive(scales)
+    )
 
 
 def _triangle() -> System:
@@ -92,7 +104,13 @@ def _triangle() -> System:
         "x2": lambda v, e: 2 * v["x1"] ** 2 + e,
         "x3": lambda v, e: 20 / (1 + np.exp(np.minimum(v["x1"] - v["x2"] ** 2, 700))) + e,
     }
-    return System({name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, _additive(dict.fromkeys(equations, 1.0)))
+    return _additive_system((("x1", "x2"), ("x1", "x3"), ("x2", "x3")), equations, {})
+
+
+def _additive_system(edges: tuple[tuple[str, str], ...], equations: Mapping[str, Any], scales: Mapping[str, float]) -> System:
+    """Equations that add standard normal noise, times those of `scales` that are not 1."""
+    noise = _additive({name: scales.get(name, 1.0) for name in equations})
+    return System(edges, {name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, noise)
 
 
 def _chain() -> System:
@@ -101,7 +119,7 @@ def _chain() -> System:
         "x2": lambda v, e: np.exp(v["x1"] / 2) + e / 4,
         "x3": lambda v, e: (v["x2"] - 5) ** 3 / 15 + e,
     }
-    return System({name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, _additive({"x1": 1.0, "x2": 0.25, "x3": 1.0}))
+    return _additive_system((("x1", "x2"), ("x2", "x3")), equations, {"x2": 0.25})
 
 
 def _mediator(interaction: float) -> System:
@@ -110,7 +128,7 @@ def _mediator(interaction: float) -> System:
         "m": lambda v, e: 1.5 * v["x"] + e,
         "y": lambda v, e: 0.7 * v["m"] - 0.8 * v["x"] + interaction * v["x"] * v["m"] + e,
     }
-    return System({name: Entry(()) for name in equations}, _normal(tuple(equations)), equations, _additive(dict.fromkeys(equations, 1.0)))
+    return _additive_system((("x", "m"), ("x", "y"), ("m", "y")), equations, {})
 
 
 def _ellipse() -> System:
@@ -132,7 +150,8 @@ def _ellipse() -> System:
         return -(logs - noise["x"] - np.log(slope))
 
     entries = {"z": Entry((), low=-0.5, high=0.5), "t": Entry((), unit="rad", low=0.0, high=2 * np.pi)}
-    return System({**entries, "y": Entry((), low=0.0), "x": Entry((), low=0.0)}, draw, equations, nats)
+    edges = (("z", "t"), ("z", "y"), ("t", "y"), ("z", "x"), ("t", "x"), ("y", "x"))
+    return System(edges, {**entries, "y": Entry((), low=0.0), "x": Entry((), low=0.0)}, draw, equations, nats)
 
 
 def _discrete() -> System:
@@ -152,7 +171,7 @@ def _discrete() -> System:
         return -np.log(found).sum(0)
 
     entries = {name: Entry((), "int32", vocabulary=size) for name, size in shapes.items()}
-    return System(entries, draw, {name: node(name) for name in shapes}, nats)
+    return System((("z", "x"), ("z", "y"), ("x", "y")), entries, draw, {name: node(name) for name in shapes}, nats)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +217,7 @@ class Simulated(Rows):
     def truth(self, split: str, indices: Int[np.ndarray, "b"], do: Intervention | Acts | None) -> dict[str, np.ndarray]:
         """All nodes of the rows at `indices` under `do`, from the noise that was behind them."""
         noise = {name: value[indices] for name, value in self.config.hidden(split).items()}
-        found = self.config.equations().values(noise, canonical(do, tuple(self.entries), len(indices)))
+        found = self.config.equations().values(noise, canonical(do, tuple(self.entries), len(indices), edges=self.config.equations().edges))
         return {name: value if value.dtype == np.int32 else value.astype(np.float32) for name, value in found.items()}
 
     def best(self, split: str, indices: Int[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:

@@ -6,9 +6,10 @@ What evaluate/variables.py measures (held-out nats and their distance from the b
     parents_i = largest |rank correlation| of that noise with a parent of i: noise that knows causes hides part of their effect (2)
     error_j  = root mean square of  model's x_j under do(x_i = v) - true x_j,    as a share of that of  true x_j - factual x_j  (3)
 
-(3) for every real cause i and each node j below it, v in turn the 10% and the 90% quantile of the training rows, pooled; a share of 1 is what doing
-nothing scores. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing beside it, v being another row's value.
-Discrete nodes: the share of rows that differ from the truth, beside that of doing nothing. Where the source knows no truth, (3) is left out.
+(3) for every cause i and each node j below it, v in turn the 10% and the 90% quantile of the training rows (all values of a discrete i),
+pooled; a share of 1 is what doing nothing scores. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing
+beside it, v being another row's value. Discrete nodes: the share of rows that differ from the truth, beside that of doing nothing. Where
+the source knows no truth, (3) is left out.
 """
 
 from __future__ import annotations

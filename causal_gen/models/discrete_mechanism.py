@@ -3,8 +3,8 @@
     value = argmax_j (logits_j + g_j),   logits = g(parents),   g_j standard Gumbel                             (1)
     g | value, parents   a draw of the posterior of (1), exact: with hindsight of what happened                   (2)
 
-Other noise gives the same law of the values and other counterfactuals: (1) is a choice, which makes a value that became less likely relative
-to another never replace it (Oberst & Sontag 2019, sec. 3.2). Letters: b batch, f features of the parents, v values, c configurations.
+Other noise gives the same law of the values and other counterfactuals: (1) is a choice, under which a value that has become less likely,
+relative to the one that was, never replaces it (Oberst & Sontag 2019, sec. 3.2). Letters: b batch, f features of the parents, v values.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.models import base
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Edge, Intervention, acts_on, moved, read_by
 from causal_gen.scm.mechanism import Mechanism
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Bool, Float, InterventionError, Key, Noise, Params
@@ -54,6 +54,11 @@ class Structural:
     def actable(self) -> tuple[str, ...]:
         """Every node."""
         return self.graph.nodes
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Every edge: a mechanism can be told another value of one parent."""
+        return self.graph.edges
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -141,10 +146,10 @@ class Structural:
     ) -> dict[str, Float[Array, "b"] | Any]:
         """The values that the noise gives under `do`, eq. (1)."""
         del context
-        acts, found = canonical(do, self.actable, jax.tree.leaves(noise)[0].shape[0]), {}
+        acts, found = acts_on(self, do, jax.tree.leaves(noise)[0].shape[0]), {}
         for mechanism in self.mechanisms:
             name = self._key(mechanism)
-            parents = {column.name: found[column.name] for column in mechanism.parents}
+            parents = read_by(name, {column.name: found[column.name] for column in mechanism.parents}, acts)
             found |= mechanism.predict(params[name], noise[name], parents, acts)
         return {name: found[name] for name in self.graph.nodes}
 
@@ -158,9 +163,10 @@ class Structural:
 
     def check_acts(self, acts: Acts) -> None:
         """Raises `InterventionError` where a discrete node would be set to what is none of its values."""
-        for name, values in zip(self.graph.nodes, self.discrete, strict=True):
-            act = acts.get(name)
-            if values is None or act is None or isinstance(act.mask, jax.core.Tracer) or not np.any(act.mask):
+        sizes = dict(zip(self.graph.nodes, self.discrete, strict=True))
+        for name, act in acts.items():
+            values = sizes.get(name.partition("->")[0])
+            if values is None or isinstance(act.mask, jax.core.Tracer) or not np.any(act.mask) or act.kind == "bernoulli":
                 continue
             if act.kind != "do":
                 raise InterventionError(f"intervention: {act.kind}({name}=...): its values are names, not amounts; only do sets them")
@@ -170,10 +176,5 @@ class Structural:
                 raise InterventionError(f"intervention: do({name}={wrong[0]:g}): its values are the whole numbers 0..{values - 1}")
 
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Bool[Array, "b"]]:
-        """What an intervention may move: the nodes acted upon and their descendants."""
-        acts = canonical(do, self.actable, jax.tree.leaves(noise)[0].shape[0])
-        moved = {}
-        for name in self.graph.nodes:
-            above = [acts[other].mask for other in (name, *sorted(self.graph.ancestors(name)))]
-            moved[name] = jnp.stack(above).any(0)
-        return moved
+        """What an intervention may move: the nodes and children acted upon and their descendants."""
+        return moved(self.graph, acts_on(self, do, jax.tree.leaves(noise)[0].shape[0]))

@@ -35,7 +35,7 @@ class MechanismConfig:
 
     name: str = choice("spline", *(name for name in (*REAL, *DISCRETE) if name != "spline"))
     widths: tuple[int, ...] = at_least((32, 32), 1)
-    bins: int = at_least(8, 2)
+    bins: int = at_least(8, 2, 32)
     bound: float = at_least(4.0, 1.0)
     noise: str = choice("normal", "spline")
     scaling: str = choice("standard", *(kind for kind in SCALINGS if kind != "standard"))
@@ -70,8 +70,8 @@ class MechanismConfig:
 class StructuralConfig:
     """The model section of a config.
 
-    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism for
-    some nodes, {node: {"name": "additive", ..}}; the others have `default`.
+    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism
+    for some nodes, {node: {"name": "additive", ..}}; the others have `default`.
     """
 
     name: str = "structural"

@@ -22,19 +22,19 @@ import numpy as np
 
 from causal_gen.types import Array, Float
 
-LEAST = 1e-3  # of a scale on unit scale, and of a bin's share and a slope of (2)
-ONE = float(np.log(np.expm1(1.0 - LEAST)))  # softplus(ONE) + LEAST = 1
+LEAST = 1e-3  # of a scale on unit scale
+FLAT = 2e-2  # least share of a bin, and slope at a knot: what is flatter loses the value's last digits in float32 noise
 
 
-def scale_of(raw: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """A positive number, 1 at 0."""
-    return jax.nn.softplus(raw + ONE) + LEAST
+def scale_of(raw: Float[Array, "*s"], least: float = LEAST) -> Float[Array, "*s"]:
+    """A number above `least`, 1 at 0."""
+    return jax.nn.softplus(raw + np.log(np.expm1(1.0 - least))) + least
 
 
 def raw_of(scale: Any) -> Any:
     """The inverse of `scale_of`, for host numbers; what is below the floor is taken for a little above it."""
     above = np.maximum(np.asarray(scale, np.float64) - LEAST, 1e-9)
-    return above + np.log(-np.expm1(-above)) - ONE
+    return above + np.log(-np.expm1(-above)) - np.log(np.expm1(1.0 - LEAST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,12 @@ class Spline:
         k = self.bins
 
         def ends(raw: Array) -> Array:
-            share = LEAST + (1 - LEAST * k) * jax.nn.softmax(raw, -1)
+            share = FLAT + (1 - FLAT * k) * jax.nn.softmax(raw, -1)
             inner = 2 * self.bound * jnp.cumsum(share, -1)[:, :-1] - self.bound
             edge = jnp.full((raw.shape[0], 1), self.bound)
             return jnp.concatenate([-edge, inner, edge], -1)
 
-        slopes = scale_of(theta[:, 2 + 2 * k :])
+        slopes = scale_of(theta[:, 2 + 2 * k :], FLAT)
         one = jnp.ones((theta.shape[0], 1))
         return ends(theta[:, 2 : 2 + k]), ends(theta[:, 2 + k : 2 + 2 * k]), jnp.concatenate([one, slopes, one], -1)
 

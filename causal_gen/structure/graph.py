@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,12 +44,35 @@ class Dag:
         names = dict.fromkeys([*nodes, *(name for pair in pairs for name in pair)])
         return cls(tuple(names), pairs)
 
+    @classmethod
+    def from_adjacency(cls, matrix: Any, nodes: Sequence[str] | None = None) -> Dag:
+        """A graph from a square matrix [n, n] whose entry [i, j] is not 0 where node i is a parent of node j; without `nodes` x0, x1, ..."""
+        array = np.asarray(matrix)
+        if array.ndim != 2 or array.shape[0] != array.shape[1]:
+            raise GraphError(f"graph: adjacency has shape {array.shape}; give a square matrix, [parent, child]")
+        names = tuple(f"x{i}" for i in range(len(array))) if nodes is None else tuple(nodes)
+        if len(names) != len(array):
+            raise GraphError(f"graph: adjacency has {len(array)} rows for {len(names)} nodes; give one name a row")
+        return cls(names, tuple((names[i], names[j]) for i, j in np.argwhere(array != 0)))
+
+    @classmethod
+    def from_networkx(cls, graph: Any) -> Dag:
+        """A graph from a networkx DiGraph, or from anything with `nodes` and `edges` that says it is directed."""
+        if not (hasattr(graph, "nodes") and hasattr(graph, "edges") and getattr(graph, "is_directed", lambda: True)()):
+            raise GraphError(f"graph: a {type(graph).__name__} is no directed graph; give a networkx.DiGraph")
+        return cls(tuple(str(name) for name in graph.nodes), tuple((str(edge[0]), str(edge[1])) for edge in graph.edges))
+
     def _known(self, name: str, where: str) -> str:
         if name not in self.nodes:
             near = difflib.get_close_matches(name, self.nodes, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the nodes are {', '.join(self.nodes)}"
             raise GraphError(f"graph: unknown node {name!r} in {where}{hint}")
         return name
+
+    def check(self, names: Iterable[str], where: str) -> None:
+        """Raises `GraphError` for the first of `names` that is no node; `where` says who asks."""
+        for name in names:
+            self._known(name, where)
 
     @functools.cached_property
     def order(self) -> tuple[str, ...]:
@@ -104,6 +128,14 @@ class Dag:
     def ancestors(self, name: str) -> frozenset[str]:
         """Everything that reaches `name`, without `name` itself."""
         return frozenset(node for node in self.nodes if name in self.descendants(node))
+
+    @functools.cached_property
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """Nodes by the length of the longest path that leads to them: all of one level can be computed at once."""
+        depth: dict[str, int] = {}
+        for name in self.order:
+            depth[name] = 1 + max((depth[parent] for parent in self.parents(name)), default=-1)
+        return tuple(tuple(name for name in self.nodes if depth[name] == level) for level in range(max(depth.values(), default=-1) + 1))
 
     def adjacency(self) -> np.ndarray:
         """bool [n, n]; entry [i, j] says that node i is a parent of node j."""

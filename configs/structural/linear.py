@@ -4,7 +4,7 @@
     python -m experiments.counterfactual --workdir=runs/linear --do=a=1 --num=4
     python -m experiments.evaluate --workdir=runs/linear
 
-Equations (1) of causal_gen/data/scm.py, 10,000 rows. Nothing is left to train: the parameters are there before the first step, the only one.
+Equations (1) of causal_gen/data/scm.py, 10,000 rows. Nothing is left to train: the parameters are there before the only step.
 Modes: `mediator` and `interaction` (equations (4), the latter with a product that no line fits) and `tiny` (CI).
 """
 

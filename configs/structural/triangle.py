@@ -19,8 +19,8 @@ def get_config(mode: str = "") -> ConfigDict:
     config.data = {"name": "scm", "system": "triangle", "size": 5_000, "test_size": 4_000}
     config.model = {"name": "structural", "graph": (("x1", "x2"), ("x1", "x3"), ("x2", "x3"))}
     config.model.default = {"name": {"anm": "additive", "linear": "linear"}.get(mode, "spline"), "widths": (64, 64)}
-    config.train = {"steps": 6_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "ema_decay": 0.998}
-    config.checkpoint = {"every": 6_000}
+    config.train = {"steps": 3_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "weight_decay": 0.1, "ema_decay": 0.998}
+    config.checkpoint = {"every": 3_000}
     config.log = {"every": 500, "eval_every": 1_000, "eval_batches": 8, "pictures_every": 0}
     config.evaluate = {"scenes": 2_000, "batch_size": 1_000}
     if mode == "tiny":
