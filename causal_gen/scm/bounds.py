@@ -41,8 +41,8 @@ class Observed:
     nn: float
 
     @classmethod
-    def of(cls, cause: Float[np.ndarray, "b"], outcome: Float[np.ndarray, "b"], low: float, high: float, event: float) -> Observed:
-        """Shares of rows. Raises `DataError` where the cause takes a third value, of which the formulas do not know."""
+    def of(cls, cause: np.ndarray, outcome: np.ndarray, low: float, high: float, event: float) -> Observed:
+        """Shares of rows, of columns [b]. Raises `DataError` where the cause takes a third value, of which the formulas do not know."""
         wrong = np.setdiff1d(np.unique(cause), [low, high])
         if len(wrong):
             raise DataError(f"bounds: the cause is {wrong[0]:g} in some rows; they hold for a cause of two values, {low:g} and {high:g}")
