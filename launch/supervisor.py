@@ -281,6 +281,7 @@ class Supervisor:
         elif (workdir / "STOP").exists():
             self._tell(trial, "pruned", trial.best)
         elif any(text in line for text in FULL):
+            self._folder.file("results", trial.number).unlink(missing_ok=True)  # not what became of it: the next launcher starts it again
             raise LaunchError(f"trial {trial.number}: {line.partition('error: ')[2] or line}; free space, then run the same command again")
         elif found["asked"]:
             self._folder.enqueue(trial, self._plan.command, self._head["steps"])

@@ -28,8 +28,7 @@ from typing import Any
 
 from launch import optuna_search as engine
 from launch import table
-from launch.command import LaunchError, finish
-from launch.local import Parser, positive
+from launch.command import LaunchError, Parser, finish, positive
 from launch.search import Journal, Search
 from launch.space import DRAWN, drawer, spell
 from launch.study import Folder, Trial, best_of, held
@@ -73,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags; those of FIXED have no default here, since a study that goes on has them already."""
-    made = Parser(prog="python -m launch.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made = Parser("sweep", __doc__)
     made.add_argument("--config", help="config file with a function sweep(), with an optional mode [that of the study]")
     made.add_argument("--study", type=Path, required=True, help="folder of the study")
     made.add_argument("--trials", type=positive, help="how many in all, those of earlier starts with them [20]")
