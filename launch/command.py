@@ -94,8 +94,10 @@ def last_rows(path: Path, size: int = 1 << 16) -> list[dict[str, Any]]:
 
 
 def hand_over(text: str, command: Sequence[str], only_print: bool, needs: str | None = None) -> int:
-    """Print a rendered text, or run `command`, which is given it on its standard input unless it holds it; the exit code. Raises LaunchError
-    where that program, or `needs`, which the text calls, is not here."""
+    """Print a rendered text, or run `command`, which is given it on its standard input unless it holds it; returns the exit code.
+
+    Raises LaunchError where that program, or `needs`, which the text calls, is not here.
+    """
     if only_print:
         print(text, end="")
         return 0

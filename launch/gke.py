@@ -1,10 +1,10 @@
 """Write the JobSet of a command for TPU slices on Google Kubernetes Engine, and apply it.
 
-    python -m launch.gke --name=run --image=REGISTRY/causal-gen:1 --accelerator=tpu-v5-lite-podslice --topology=4x4 --claim=shared:/shared \\
-        -- python -m experiments.train --distributed --config=... --workdir=/shared/run
+    python -m launch.gke --name=run --image=REGISTRY/causal-gen:1 --accelerator=tpu-v5-lite-podslice --topology=4x4 \\
+        --claim=shared:/shared -- python -m experiments.train --distributed --config=... --workdir=/shared/run
 
---print shows the YAML instead. One pod a host, one job a slice. A pod that is lost ends all, and the JobSet starts them again, from the last
-checkpoint; a command that says what to mend (exit code 2) fails the JobSet at once. The image holds the repository and `.[tpu]`.
+--print shows the YAML instead. One pod a host, one job a slice. A pod that is lost ends all, and the JobSet starts them again, from the
+last checkpoint; a command that says what to mend (exit code 2) fails the JobSet at once. The image holds the repository and `.[tpu]`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python -m launch.slurm --array=0-15 --gpus=1 -- python -m launch.worker --study=/shared/study     # workers of a sweep
 
 --print shows the script instead. One process a node, which has all of its devices; {task} in the command is the number of an array's task.
-Two minutes before the time is up SLURM sends SIGTERM, the command saves, and the script puts the job into the queue again. A command that is
-lost on the way starts again in the same allocation; one that says what to mend (exit code 2) ends the job.
+Two minutes before the time is up SLURM sends SIGTERM, the command saves, and the script puts the job into the queue again. A command that
+is lost on the way starts again in the same allocation; one that says what to mend (exit code 2) ends the job.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ def render(options: argparse.Namespace, command: Sequence[str]) -> str:
     flags += [("cpus-per-task", options.cpus), ("mem", options.mem), ("partition", options.partition), ("account", options.account)]
     flags += [("time", options.time), ("array", options.array), ("signal", f"TERM@{NOTICE}")]
     lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in flags if value is not None)]
-    lines += ["#SBATCH --requeue", "#SBATCH --open-mode=append", f"#SBATCH --output={options.log}/%x-%{'A_%a' if options.array else 'j'}.log"]
+    lines += [
+        "#SBATCH --requeue",
+        "#SBATCH --open-mode=append",
+        f"#SBATCH --output={options.log}/%x-%{'A_%a' if options.array else 'j'}.log",
+    ]
     lines += ["", "set -u", 'cd "$SLURM_SUBMIT_DIR"', *([options.setup] if options.setup else [])]
     words = " ".join(quoted(word) for word in command)
     start = f"srun --kill-on-bad-exit=1 {words}"
     if options.nodes > 1:
         lines += [f'coordinator=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{options.port}']
         join = '--coordinator="$0" --processes="$SLURM_NTASKS" --process="$SLURM_PROCID"'
-        start = f"srun --kill-on-bad-exit=1 bash -c 'exec \"$@\" {join}' \"$coordinator\" {words}"
+        start = f'srun --kill-on-bad-exit=1 bash -c \'exec "$@" {join}\' "$coordinator" {words}'
     return "\n".join([*lines, *ENDING.format(start=start, restarts=options.restarts, margin=NOTICE + 30).splitlines()]) + "\n"
 
 

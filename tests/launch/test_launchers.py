@@ -20,7 +20,7 @@ GOLDEN = ROOT / "tests" / "golden"
 TRAIN = ["python", "-m", "experiments.train", "--config=configs/causal_transformer/pod.py"]
 RENDERED = {
     "slurm_nodes": ["slurm", "--nodes=4", "--gpus=8", "--", *TRAIN, "--workdir=/shared/my run"],
-    "slurm_array": ["slurm", "--array=0-4%2", "--cpus=8", "--mem=64G", "--", *TRAIN, "--workdir=runs/seed{task}", "--config.train.seed={task}"],
+    "slurm_array": ["slurm", "--array=0-4%2", "--cpus=8", "--mem=64G", "--", *TRAIN, "--workdir=runs/s{task}", "--config.train.seed={task}"],
     "slurm_sweep": ["slurm", "--array=0-15", "--gpus=1", "--time=4:00:00", "--", "python", "-m", "launch.worker", "--study=/shared/study"],
     "tpu_vm": ["tpu_vm", "--name=pod", "--zone=us-central2-b", "--", *TRAIN, "--distributed", "--workdir=/shared/it's"],
     "tpu_vm_spot": [
@@ -28,8 +28,8 @@ RENDERED = {
         "--setup=git clone URL causal-gen", "--", *TRAIN, "--distributed", "--workdir=/shared/run",
     ],
     "gke": [
-        "gke", "--name=run", "--image=registry/causal-gen:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4", "--slices=2", "--spot",
-        "--claim=shared:/shared", "--", *TRAIN, "--distributed", "--workdir=/shared/run",
+        "gke", "--name=run", "--image=registry/causal-gen:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4", "--slices=2",
+        "--spot", "--claim=shared:/shared", "--", *TRAIN, "--distributed", "--workdir=/shared/run",
     ],
 }  # fmt: skip
 
@@ -144,7 +144,8 @@ def test_a_spot_vm_that_is_taken_away_is_made_again_and_the_command_goes_on(tmp_
     """No VM; then a run that is preempted; then one that ends well."""
     state, calls = tmp_path / "state", tmp_path / "calls"
     program(tmp_path, "gcloud", GCLOUD.replace("STATE", str(state)).replace("CALLS", str(calls)))
-    run = f"if [ -e {tmp_path}/once ]; then echo 'train: finished at step 9'; else touch {tmp_path}/once; echo PREEMPTED > {state}; exit 143; fi"
+    once = tmp_path / "once"
+    run = f"if [ -e {once} ]; then echo 'train: finished at step 9'; else touch {once}; echo PREEMPTED > {state}; exit 143; fi"
     flags = ["--name=pod", "--zone=z", "--spot", "--type=t", "--version=v", "--setup=echo set up", "--folder=.", "--wait=0"]
     done = launched(["tpu_vm", *flags, "--", "bash", "-c", run], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -171,7 +172,9 @@ def test_a_command_on_a_tpu_vm_is_started_again_unless_it_says_what_to_mend(tmp_
 def test_kubectl_is_given_the_yaml(tmp_path):
     program(tmp_path, "kubectl", f'echo "$@" > {tmp_path}/said; cat > {tmp_path}/given')
     assert launched(RENDERED["gke"], tmp_path).returncode == 0
-    assert (tmp_path / "given").read_text() == (GOLDEN / "launch_gke.yaml").read_text() and (tmp_path / "said").read_text() == "apply -f -\n"
+    assert (tmp_path / "given").read_text() == (GOLDEN / "launch_gke.yaml").read_text() and (
+        tmp_path / "said"
+    ).read_text() == "apply -f -\n"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     [
         ('{"train.learning_rat": uniform(0.0, 1.0)}', ["train.learning_rat: unknown key; did you mean", "learning_rate"]),
         ('{"train.learning_rate": uniform(2.0, 1.0)}', ["train.learning_rate: uniform(2.0, 1.0): empty range"]),
-        ('{"train.learning_rate": log_uniform(0.0, 1.0), "train.optimizer": categorical()}', ["above 0", "train.optimizer: categorical() has no"]),
+        (
+            '{"train.learning_rate": log_uniform(0.0, 1.0), "train.optimizer": categorical()}',
+            ["above 0", "train.optimizer: categorical() has no"],
+        ),
         ('{"train.batch_size": uniform(4, 8.5), "train.optimizer": categorical("adamw", "adamm")}', ["train.batch_size", "adamm"]),
         ("{}", ["not empty"]),
         ('{"train.steps": 5}', ["train.steps: no distribution: 5"]),
