@@ -17,7 +17,7 @@ cd "$SLURM_SUBMIT_DIR"
 
 left() { echo $(( ${SLURM_JOB_END_TIME:-99999999999} - $(date +%s) )); }  # seconds that the allocation still has
 for start in $(seq 0 3); do
-    srun --kill-on-bad-exit=1 python -m experiments.train --config=configs/causal_transformer/pod.py --workdir=runs/s"$SLURM_ARRAY_TASK_ID" --config.train.seed="$SLURM_ARRAY_TASK_ID"
+    srun --kill-on-bad-exit=1 python -m experiments.train --config=configs/causal_transformer/pod.py --workdir=runs/s"$SLURM_ARRAY_TASK_ID" --config.log.every="$SLURM_ARRAY_TASK_ID"
     code=$?
     if [ "$(left)" -lt 150 ]; then  # the time is nearly up, and the command has saved: it goes on in another allocation
         [ "$code" -eq 2 ] || scontrol requeue "$SLURM_JOB_ID"

@@ -20,7 +20,7 @@ GOLDEN = ROOT / "tests" / "golden"
 TRAIN = ["python", "-m", "experiments.train", "--config=configs/causal_transformer/pod.py"]
 RENDERED = {
     "slurm_nodes": ["slurm", "--nodes=4", "--gpus=8", "--", *TRAIN, "--workdir=/shared/my run"],
-    "slurm_array": ["slurm", "--array=0-4%2", "--cpus=8", "--mem=64G", "--", *TRAIN, "--workdir=runs/s{task}", "--config.train.seed={task}"],
+    "slurm_array": ["slurm", "--array=0-4%2", "--cpus=8", "--mem=64G", "--", *TRAIN, "--workdir=runs/s{task}", "--config.log.every={task}"],
     "slurm_sweep": ["slurm", "--array=0-15", "--gpus=1", "--time=4:00:00", "--", "python", "-m", "launch.worker", "--study=/shared/study"],
     "tpu_vm": ["tpu_vm", "--name=pod", "--zone=us-central2-b", "--", *TRAIN, "--distributed", "--workdir=/shared/it's"],
     "tpu_vm_spot": [
