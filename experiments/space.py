@@ -28,7 +28,9 @@ FIELDS = {  # of every kind of distribution, see configs/spaces.py
 
 
 def define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("config", None, "config file with a function sweep(), with an optional mode: configs/x/y.py[:mode]", flag_values=values)
+    flags.DEFINE_string(
+        "config", None, "config file with a function sweep(), with an optional mode: configs/x/y.py[:mode]", flag_values=values
+    )
 
 
 def run(values: Any, overrides: dict[str, str]) -> None:
@@ -84,7 +86,9 @@ def _problem(given: Any) -> str:
         return f"log_uniform({low!r}, {high!r}): both ends have to be above 0"
     count = given.get("step" if kind == "integer" else "points")
     if count is not None and (not isinstance(count, int) or count < 1):
-        return f"{kind}({low!r}, {high!r}): {'step' if kind == 'integer' else 'points'} has to be a whole number of at least 1, got {count!r}"
+        return (
+            f"{kind}({low!r}, {high!r}): {'step' if kind == 'integer' else 'points'} has to be a whole number of at least 1, got {count!r}"
+        )
     return ""
 
 

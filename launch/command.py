@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MENDABLE = 2  # the exit code of a command whose user has to mend something
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -88,3 +91,46 @@ def last_rows(path: Path, size: int = 1 << 16) -> list[dict[str, Any]]:
             row = json.loads(line)
             rows += [row] if isinstance(row, dict) else []
     return rows
+
+
+def hand_over(text: str, command: Sequence[str], only_print: bool, needs: str | None = None) -> int:
+    """Print a rendered text, or run `command`, which is given it on its standard input unless it holds it; returns the exit code.
+
+    Raises LaunchError where that program, or `needs`, which the text calls, is not here.
+    """
+    if only_print:
+        print(text, end="")
+        return 0
+    for program in filter(None, (command[0], needs)):
+        if shutil.which(program) is None:
+            raise LaunchError(f"{program} is not on the PATH of this machine: run this where it is, or see the text with --print")
+    return subprocess.run(list(command), input=None if text in command else text, text=True).returncode
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of a launcher and, after --, a command. Says what is wrong in one line, as the commands of experiments/ do."""
+
+    def __init__(self, module: str, text: str | None):
+        super().__init__(
+            prog=f"python -m launch.{module}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MENDABLE, f"error: {message}; --help shows an example\n")
+
+    def with_command(self, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The flags, and the command after --, which has to be there."""
+        words = list(argv)
+        command = words[words.index("--") + 1 :] if "--" in words else []
+        options = self.parse_args(words[: words.index("--")] if "--" in words else words)
+        if not command:
+            self.error("the command is missing: write it after --")
+        return options, command
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as the type of a flag."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value

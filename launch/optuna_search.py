@@ -44,7 +44,8 @@ def load_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise LaunchError(
-            f"this sampler, pruner or storage needs Optuna, which cannot be imported ({error}): pip install '.[sweep]', or give --sampler=random, grid or list"
+            f"this sampler, pruner or storage needs Optuna, which cannot be imported ({error}): pip install '.[sweep]', or give "
+            "--sampler=random, grid or list"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
@@ -64,10 +65,14 @@ def redacted(text: str, environ: Any = os.environ) -> str:
 def check_address(storage: str) -> None:
     """Raises LaunchError for an address that is none, or that holds a password, which every user of the machine could read."""
     if "://" not in storage:
-        raise LaunchError(f"--storage={storage}: no address; write postgresql://USER@HOST/DATABASE, or leave it out for a journal in the study")
+        raise LaunchError(
+            f"--storage={storage}: no address; write postgresql://USER@HOST/DATABASE, or leave it out for a journal in the study"
+        )
     place = storage.partition("://")[2].partition("/")[0]
     if ":" in place.rpartition("@")[0] or "password=" in storage:
-        raise LaunchError(f"--storage={redacted(storage)}: others can read a command line; give the password by {PASSWORD} in the environment")
+        raise LaunchError(
+            f"--storage={redacted(storage)}: others can read a command line; give the password by {PASSWORD} in the environment"
+        )
 
 
 class OptunaSearch:
@@ -77,7 +82,17 @@ class OptunaSearch:
     """
 
     def __init__(
-        self, storage: str | Path, name: str, space: Any, sampler: str, pruner: str, *, seed: int, steps: int, goal: str, drawer: Drawer | None
+        self,
+        storage: str | Path,
+        name: str,
+        space: Any,
+        sampler: str,
+        pruner: str,
+        *,
+        seed: int,
+        steps: int,
+        goal: str,
+        drawer: Drawer | None,
     ):
         self._optuna = load_optuna()
         self._storage, self._drawer, self._seed = storage, drawer, seed
@@ -132,7 +147,9 @@ class OptunaSearch:
         except Exception as error:  # drivers have errors of their own
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]
             where = f"the study's {'journal' if isinstance(self._storage, Path) else 'storage'} {self._storage}"
-            raise LaunchError(redacted(f"{where} {what} ({type(error).__name__}: {text}): see to it, then run the same command again")) from None
+            raise LaunchError(
+                redacted(f"{where} {what} ({type(error).__name__}: {text}): see to it, then run the same command again")
+            ) from None
 
     def _distribution(self, key: str, given: Any) -> Any:
         made = self._optuna.distributions
@@ -148,7 +165,12 @@ class OptunaSearch:
             trials = self._study.get_trials(deepcopy=False)
         states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
         return [
-            Asked(t.number, self._params(t), states.get(t.state.name, "open"), t.value if t.state.name == "COMPLETE" else t.user_attrs.get("value"))
+            Asked(
+                t.number,
+                self._params(t),
+                states.get(t.state.name, "open"),
+                t.value if t.state.name == "COMPLETE" else t.user_attrs.get("value"),
+            )
             for t in trials
         ]
 

@@ -75,7 +75,9 @@ class Journal:
             try:
                 self._take(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
-                raise LaunchError(f"the study's journal {self._path} is damaged in line {number}: restore it, or begin another --study") from error
+                raise LaunchError(
+                    f"the study's journal {self._path} is damaged in line {number}: restore it, or begin another --study"
+                ) from error
 
     def _take(self, row: dict[str, Any]) -> None:
         if "ask" in row:
@@ -94,7 +96,8 @@ class Journal:
                 os.close(handle)
         except OSError as error:
             raise LaunchError(
-                f"the study's journal {self._path} cannot be written ({error.strerror or error}): see to its folder, then run the same command again"
+                f"the study's journal {self._path} cannot be written ({error.strerror or error}): see to its folder, then run the same "
+                "command again"
             ) from error
         self._take(row)
 

@@ -81,5 +81,7 @@ def spell(params: Params) -> str:
     """A setting in short: last names of keys, unless two share one, and three digits."""
     ends = [key.rpartition(".")[2] for key in params]
     names = [end if ends.count(end) == 1 else key for key, end in zip(params, ends, strict=True)]
-    texts = [f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value) for value in params.values()]
+    texts = [
+        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value) for value in params.values()
+    ]
     return " ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))

@@ -145,7 +145,8 @@ def held(path: Path) -> Iterator[None]:
                 raise
             who = read_json(file) or {"pid": "unknown", "host": "this host"}
             raise LaunchError(
-                f"the study {path} is held by launcher {who['pid']} on {who['host']}: end it first; to help it, python -m launch.worker --study={path}"
+                f"the study {path} is held by launcher {who['pid']} on {who['host']}: end it first; to help it, "
+                f"python -m launch.worker --study={path}"
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": time.time()}).encode(), 0)
@@ -194,9 +195,9 @@ def write_best(folder: Folder, head: Mapping[str, Any], trial: Trial) -> Path:
     """The best trial's config as a config file, complete and without the base that it came from."""
     config = read_json(folder.workdir(trial.number) / "config.json")
     config.get("data", {}).pop("stats", None)  # fitted anew from the data
-    file = folder.path / "best.py"
+    file, count = folder.path / "best.py", sum(1 for _ in (folder.path / "trials").iterdir())
     lines = [
-        f'"""Trial {trial.number} of {sum(1 for _ in (folder.path / "trials").iterdir())}: {head["metric"]} {trial.value:.6g}, the best of a sweep over {head["config"]}.',
+        f'"""Trial {trial.number} of {count}: {head["metric"]} {trial.value:.6g}, the best of a sweep over {head["config"]}.',
         "",
         f"    python -m experiments.train --config={file} --workdir=WORKDIR",
         "",

@@ -157,7 +157,8 @@ class Supervisor:
         lost = [number for number in self._trials if number not in {asked.number for asked in self._search.asked()}]
         if lost:
             raise LaunchError(
-                f"the study {self._folder.path} holds trial {lost[0]}, of which its journal or storage knows nothing: restore it, or begin another --study"
+                f"the study {self._folder.path} holds trial {lost[0]}, of which its journal or storage knows nothing: restore it, or "
+                "begin another --study"
             )
         for path in (self._folder.path / "workers").glob("*.json"):  # whoever lives will write again
             path.unlink(missing_ok=True)
@@ -195,7 +196,9 @@ class Supervisor:
     def _capacity(self) -> int:
         """Workers that can take a trial: this launcher's, and others that give signs of life."""
         own = {f"local-{k}" for k in range(self._plan.workers)}
-        return len(own) + sum(self._lives(path, path.stem) for path in (self._folder.path / "workers").glob("*.json") if path.stem not in own)
+        return len(own) + sum(
+            self._lives(path, path.stem) for path in (self._folder.path / "workers").glob("*.json") if path.stem not in own
+        )
 
     def _lives(self, path: Path, key: str) -> bool:
         """Whether a heartbeat has changed within the patience."""
@@ -281,6 +284,7 @@ class Supervisor:
         elif (workdir / "STOP").exists():
             self._tell(trial, "pruned", trial.best)
         elif any(text in line for text in FULL):
+            self._folder.file("results", trial.number).unlink(missing_ok=True)  # not what became of it: the next launcher starts it again
             raise LaunchError(f"trial {trial.number}: {line.partition('error: ')[2] or line}; free space, then run the same command again")
         elif found["asked"]:
             self._folder.enqueue(trial, self._plan.command, self._head["steps"])
@@ -297,7 +301,9 @@ class Supervisor:
         trial.failures = 1 if reached > trial.reached else trial.failures + 1
         trial.reached = max(reached, trial.reached)
         if trial.failures >= self._plan.failures:
-            self._tell(trial, "failed", None, f"{why}, the last of {trial.failures} attempts that came no further than step {max(reached, 0)}")
+            self._tell(
+                trial, "failed", None, f"{why}, the last of {trial.failures} attempts that came no further than step {max(reached, 0)}"
+            )
             return
         self._view.say(f"trial {trial.number} {why}; it goes on from step {max(reached, 0)}")
         self._folder.enqueue(trial, self._plan.command, self._head["steps"])

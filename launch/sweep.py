@@ -5,7 +5,7 @@
     python -m launch.sweep --study=runs/study --list                       # look at it, whoever holds it
 
 The config file's sweep() says what may be tried (configs/spaces.py). Every trial is a workdir, STUDY/trials/0007, which all commands take.
-Samplers: random, grid (every setting; ranges need points), list (sweep() gives a list); with `pip install '.[sweep]'` tpe and qmc by Optuna.
+Samplers: random, grid (every setting; ranges need points), list (sweep() gives a list); with `pip install '.[sweep]'` Optuna's tpe and qmc.
 Pruners, by Optuna: median, halving, hyperband. --config.a.b=VALUE overrides the config under all trials. A trial is trained by
 `python -m experiments.train`, or by the command after --, which gets --workdir=... at its end:
 
@@ -28,8 +28,7 @@ from typing import Any
 
 from launch import optuna_search as engine
 from launch import table
-from launch.command import LaunchError, finish
-from launch.local import Parser, positive
+from launch.command import LaunchError, Parser, finish, positive
 from launch.search import Journal, Search
 from launch.space import DRAWN, drawer, spell
 from launch.study import Folder, Trial, best_of, held
@@ -63,25 +62,33 @@ def main(argv: Sequence[str]) -> int:
         folder.make()
         trials = (folder.load() or ({}, {}))[1]
         search = open_search(folder, head)
-        wanted = options.trials or head["trials_wanted"]
+        fixed, wanted = head["fixed"], options.trials or head["trials_wanted"]
         head["trials_wanted"] = wanted
         count = f", {len(trials)} of them begun" if trials else ""
-        print(f"sweep: {wanted} trials of {head['config']}{count}, sampler {head['sampler']['name']}, seed {head['seed']}, into {folder.path}", flush=True)
+        print(
+            f"sweep: {wanted} trials of {head['config']}{count}, sampler {fixed['sampler']}, seed {fixed['seed']}, into {folder.path}",
+            flush=True,
+        )
         plan = Plan(wanted, options.workers, tuple(command or TRAIN), options.failures, options.patience)
         return Supervisor(folder, head, tree, search, trials, plan).run()
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags; those of FIXED have no default here, since a study that goes on has them already."""
-    made = Parser(prog="python -m launch.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made = Parser("sweep", __doc__)
     made.add_argument("--config", help="config file with a function sweep(), with an optional mode [that of the study]")
     made.add_argument("--study", type=Path, required=True, help="folder of the study")
     made.add_argument("--trials", type=positive, help="how many in all, those of earlier starts with them [20]")
-    made.add_argument("--workers", type=workers, default=2, help="trials at a time on this machine; 0: leave all to launch.worker elsewhere [2]")
+    made.add_argument(
+        "--workers", type=workers, default=2, help="trials at a time on this machine; 0: leave all to launch.worker elsewhere [2]"
+    )
     made.add_argument("--seed", type=int, help="of the sampler; train.seed stays the config's [0]")
     made.add_argument("--sampler", choices=SAMPLERS, help="[random]")
     made.add_argument("--pruner", choices=engine.PRUNERS, help="gives up trials that promise nothing, by their values on the way [none]")
-    made.add_argument("--storage", help=f"a database that keeps the study, postgresql://USER@HOST/DATABASE, its password in {engine.PASSWORD} [a journal in the study]")
+    made.add_argument(
+        "--storage",
+        help=f"a database for the study, postgresql://USER@HOST/DATABASE, its password in {engine.PASSWORD} [a journal in the study]",
+    )
     made.add_argument("--metric", help="the key of metrics.jsonl that is searched by, at its last line [eval_loss]")
     made.add_argument("--goal", choices=("min", "max"), help="of the metric [min]")
     made.add_argument("--failures", type=positive, default=3, help="attempts that come no further, after which a trial has failed [3]")
@@ -101,7 +108,9 @@ def workers(text: str) -> int:
 # -- what a study is ---------------------------------------------------------------------------------------------------------
 
 
-def describe(options: argparse.Namespace, overrides: list[str], stored: tuple[dict[str, Any], dict[int, Trial]] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def describe(
+    options: argparse.Namespace, overrides: list[str], stored: tuple[dict[str, Any], dict[int, Trial]] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The head of study.json, and the complete config under all trials. Raises LaunchError where a study would go on as another."""
     old = stored[0] if stored else {}
     given = {name: getattr(options, name) for name in FIXED}
@@ -139,7 +148,9 @@ def refuse_changes(study: Path, old: dict[str, Any], new: dict[str, Any]) -> Non
     names += [] if names else differing(old["tree"], new["tree"])
     if names:
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-        raise LaunchError(f"the study {study} was begun with another value of {', '.join(names[:6])}{more}: take that back, or begin another --study")
+        raise LaunchError(
+            f"the study {study} was begun with another value of {', '.join(names[:6])}{more}: take that back, or begin another --study"
+        )
 
 
 def differing(old: Any, new: Any, path: str = "") -> list[str]:
@@ -177,7 +188,9 @@ def open_search(folder: Folder, head: dict[str, Any]) -> Search:
         raise LaunchError(f"--sampler={fixed['sampler']}: sweep() gives a list; give --sampler=list, or let it give distributions")
     storage = fixed["storage"] or folder.path / "journal.log"
     name, sampler, pruner = folder.path.name, fixed["sampler"], fixed["pruner"]
-    return engine.OptunaSearch(storage, name, space, sampler, pruner, seed=fixed["seed"], steps=head["steps"], goal=fixed["goal"], drawer=draws)
+    return engine.OptunaSearch(
+        storage, name, space, sampler, pruner, seed=fixed["seed"], steps=head["steps"], goal=fixed["goal"], drawer=draws
+    )
 
 
 # -- looking only ------------------------------------------------------------------------------------------------------------
@@ -199,7 +212,9 @@ def listed(folder: Folder) -> int:
 def printed(head: dict[str, Any], options: argparse.Namespace, command: Sequence[str]) -> int:
     """What a sweep would do."""
     fixed, wanted = head["fixed"], options.trials or head["trials_wanted"]
-    print(f"{wanted} trials of {head['config']} {' '.join(head['overrides'])}".rstrip() + f", by the {fixed['goal']}imum of {head['metric']}")
+    print(
+        f"{wanted} trials of {head['config']} {' '.join(head['overrides'])}".rstrip() + f", by the {fixed['goal']}imum of {head['metric']}"
+    )
     print(f"sampler {json.dumps(head['sampler'])}, seed {fixed['seed']}; pruner {json.dumps(head['pruner'])}")
     print(f"storage {fixed['storage'] or 'a journal in the study'}")
     for key, given in head["space"].items() if isinstance(head["space"], dict) else ():

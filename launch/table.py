@@ -22,7 +22,16 @@ def text(head: Mapping[str, Any], trials: Sequence[Trial], wanted: int, elapsed:
         value = trial.value if trial.state == "complete" else trial.best
         mark = "*" if best is not None and trial.number == best.number else ""
         left = eta(trial, head["steps"], elapsed, trials)
-        rows.append((str(trial.number), trial.state, f"{trial.step}/{head['steps']}", "" if value is None else f"{value:.5g}{mark}", left, spell(trial.params)))
+        rows.append(
+            (
+                str(trial.number),
+                trial.state,
+                f"{trial.step}/{head['steps']}",
+                "" if value is None else f"{value:.5g}{mark}",
+                left,
+                spell(trial.params),
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
     counts = {state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running", "waiting")}

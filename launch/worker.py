@@ -8,21 +8,18 @@ and SIGINT are passed on: the trial saves, and goes on with another worker. It e
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.command import LaunchError, end_with_parent, finish, read_json, write_json
-from launch.local import Parser
+from launch.command import LaunchError, Parser, end_with_parent, finish, read_json, write_json
 from launch.study import Folder, newest_checkpoint
 
 BEAT, POLL = 1.0, 0.1  # seconds
@@ -171,9 +168,7 @@ def last_words(log: Path, size: int = 8192) -> tuple[str, bool]:
 
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit code."""
-    parser = Parser(
-        prog="python -m launch.worker", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser("worker", __doc__)
     parser.add_argument("--study", type=Path, required=True, help="folder of a study that a launcher holds")
     parser.add_argument("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="what it is called in tables [host and process]")
     parser.add_argument("--idle", type=float, default=600.0, help="seconds without work after which it ends [600]")

@@ -57,7 +57,9 @@ class Signals:
         except FileNotFoundError:
             pass
         except OSError as error:  # the folder that takes checkpoints and metrics has gone: better known now than at the next save
-            self.problem = f"{self.stop} cannot be looked for ({error.strerror or error}): see to the folder, then run the same command again"
+            self.problem = (
+                f"{self.stop} cannot be looked for ({error.strerror or error}): see to the folder, then run the same command again"
+            )
 
     @property
     def why(self) -> str:

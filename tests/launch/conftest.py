@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINER = Path(__file__).parent / "trainer.py"
-CONFIG = '''
+CONFIG = """
 from configs.causal_transformer import text
 from configs.spaces import categorical, integer, log_uniform, uniform
 
@@ -25,7 +25,7 @@ def get_config():
 
 def sweep():
     return {space}
-'''
+"""
 SPACE = '{"train.learning_rate": log_uniform(1e-4, 0.05, points=3), "train.weight_decay": categorical(0.0, 0.1)}'
 
 

@@ -12,8 +12,11 @@ import time
 
 import pytest
 
+from experiments import cli
+from experiments.space import COMMAND
 from launch import optuna_search
 from launch.command import LaunchError
+from launch.search import Journal
 from launch.sweep import differing
 
 UNIT = {"kind": "uniform", "low": 0, "high": 1, "points": None}
@@ -30,21 +33,34 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     [
         ('{"train.learning_rat": uniform(0.0, 1.0)}', ["train.learning_rat: unknown key; did you mean", "learning_rate"]),
         ('{"train.learning_rate": uniform(2.0, 1.0)}', ["train.learning_rate: uniform(2.0, 1.0): empty range"]),
-        ('{"train.learning_rate": log_uniform(0.0, 1.0), "train.optimizer": categorical()}', ["above 0", "train.optimizer: categorical() has no"]),
+        (
+            '{"train.learning_rate": log_uniform(0.0, 1.0), "train.optimizer": categorical()}',
+            ["above 0", "train.optimizer: categorical() has no"],
+        ),
         ('{"train.batch_size": uniform(4, 8.5), "train.optimizer": categorical("adamw", "adamm")}', ["train.batch_size", "adamm"]),
         ("{}", ["not empty"]),
         ('{"train.steps": 5}', ["train.steps: no distribution: 5"]),
         ("missing", ["sweep() failed: NameError"]),
     ],
 )
-def test_a_space_that_means_nothing(bench, space, words):
+def test_a_space_that_means_nothing(bench, space, words, capsys):
     """By the command that checks spaces, whose line a sweep passes on."""
     bench.write(space=space)
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.space", f"--config={bench.folder / 'space.py'}"], capture_output=True, text=True
-    )
-    refused(done, *words)
-    assert not bench.study.exists()
+    code = cli.main(COMMAND, [f"--config={bench.folder / 'space.py'}"])
+    said = capsys.readouterr()
+    refused(subprocess.CompletedProcess([], code, said.out, said.err), *words)
+
+
+def test_a_config_without_a_space_says_so(capsys):
+    assert cli.main(COMMAND, ["--config=configs/diffusion_ae/pendulum.py"]) == 2
+    assert "defines no sweep()" in capsys.readouterr().err
+
+
+def test_a_space_is_printed_with_the_config_under_it(bench, capsys):
+    assert cli.main(COMMAND, [f"--config={bench.folder / 'space.py'}", "--config.train.steps=7"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["steps"] == said["config"]["train"]["steps"] == 7
+    assert said["space"]["train.weight_decay"] == {"kind": "categorical", "choices": [0.0, 0.1]}
 
 
 def test_a_sweep_passes_on_what_is_wrong_with_its_space(bench):
@@ -118,17 +134,26 @@ def test_storage_that_is_lost_in_the_middle_ends_the_sweep_and_its_trials(bench,
     assert not list((bench.study / "claims").iterdir())
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_disk_that_fills_ends_the_sweep_and_no_trial_is_told_failed_for_it(bench):
     """The trial says so first: its line is the sweep's, and the trial goes on once there is space."""
-    full = "import sys; sys.exit('error: /disk/checkpoints: No space left on device; free space') if sys.argv[1] else 0"
     words = bench.command("--trials=2", "--workers=1", trainer=False)
-    code = full.replace("sys.exit('error", "print('error").replace("') if", "', file=sys.stderr) if") + "; sys.exit(2)"
+    code = "import sys; print('error: /disk/run: No space left on device; free space', file=sys.stderr); sys.exit(2)"
     done = subprocess.run([*words, "--", sys.executable, "-c", code], capture_output=True, text=True)
-    refused(done, "trial 0: /disk/checkpoints: No space left on device")
-    assert [trial["state"] for trial in bench.told()["trials"]] == ["running"] or bench.told()["trials"][0]["state"] == "waiting"
+    refused(done, "trial 0: /disk/run: No space left on device")
+    assert not any(trial["state"] == "failed" for trial in bench.told()["trials"])
     again = bench.run("--trials=2", "--workers=1", PAUSE="0.001")
     assert again.returncode == 0 and [trial["state"] for trial in bench.told()["trials"]] == ["complete"] * 2
+
+
+def test_a_disk_that_is_full_for_the_journal_is_one_line(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    journal = Journal(tmp_path / "journal.jsonl", lambda number: {"train.learning_rate": 0.1})
+    (tmp_path / "journal.jsonl").unlink()
+    (tmp_path / "journal.jsonl").symlink_to("/dev/full")
+    with pytest.raises(LaunchError, match="journal.jsonl cannot be written .No space left on device"):
+        journal.ask()
+    assert journal.asked() == []
 
 
 def test_what_needs_optuna_says_so_where_it_is_missing(monkeypatch):

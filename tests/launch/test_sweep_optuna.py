@@ -91,7 +91,11 @@ def test_a_thousand_trials_are_opened_listed_and_ranked_within_two_seconds(tmp_p
     study, made = search._study, optuna.trial.create_trial
     study.add_trials(
         [
-            made(params={"train.learning_rate": 1e-3, "model.layers": 3, "model.classes": 0}, distributions=search._distributions, value=abs(k - 321.0))
+            made(
+                params={"train.learning_rate": 1e-3, "model.layers": 3, "model.classes": 0},
+                distributions=search._distributions,
+                value=abs(k - 321.0),
+            )
             for k in range(1000)
         ]
     )
@@ -113,7 +117,9 @@ def test_pruning_saves_steps_on_a_space_with_bad_regions_and_keeps_the_winner(be
     plain, pruned = found["none"], found["median"]
     assert [trial["params"] for trial in plain["trials"]] == [trial["params"] for trial in pruned["trials"]]
     assert plain["best"] == pruned["best"] is not None
-    steps = [sum(len((bench.folder / name / "trials" / f"{k:04d}" / "steps.txt").read_text().splitlines()) for k in range(14)) for name in found]
+    steps = [
+        sum(len((bench.folder / name / "trials" / f"{k:04d}" / "steps.txt").read_text().splitlines()) for k in range(14)) for name in found
+    ]
     print(f"steps without and with pruning: {steps}")
     assert steps[0] == 14 * 40 and steps[1] <= 0.7 * steps[0]
     assert sum(trial["state"] == "pruned" for trial in pruned["trials"]) >= 5

@@ -1,7 +1,7 @@
 """A trainer for tests of the launchers: what `experiments.train` leaves in a workdir and does at signals, without a model.
 
 Its loss at a step is known: (log10(learning_rate) + 2)^2 + 4 / step. A learning rate above .05 is a mistake of the user (exit code 2), and
-with CRASH in the environment trial CRASH dies on its first step after each checkpoint, every time; with CRASH_ON=last, once it has saved one.
+with CRASH in the environment trial CRASH dies on its first step after each checkpoint, every time; with CRASH_ON=last, once it saved one.
 Every step that it does is a line of steps.txt.
 """
 
