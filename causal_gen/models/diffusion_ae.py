@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -29,11 +30,13 @@ from causal_gen.models import base
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
 from causal_gen.nn.encoder import GaussianEncoder
 from causal_gen.nn.mechanisms import Conditioners, masks_of
+from causal_gen.models.picture_mechanism import Picture
 from causal_gen.nn.precision import Policy
 from causal_gen.nn.unet import Canvas, UNet, footprint
 from causal_gen.sampling import ddim, guidance
 from causal_gen.sampling.base import Denoiser, SamplingConfig
 from causal_gen.scm.block import BlockScm
+from causal_gen.scm.mechanism import Column
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Float, Key, Noise, Params
@@ -118,6 +121,12 @@ class DiffusionAE:
         fields = {f.name: getattr(self.config.unet, f.name) for f in dataclasses.fields(self.config.unet)}
         return UNet(out=self.shape[-1], remat=self.remat, dtype=self.policy.compute_dtype, **fields)
 
+    @functools.cached_property
+    def _sketch(self) -> Picture:
+        """What draws the picture roughly, from the factors' values and latents of its own."""
+        parents = tuple(Column(name, scaling) for name, scaling in zip(self.factors, self.scm.scalings, strict=True))
+        return Picture(self.config.image, parents, self.shape, self.config.sketch)
+
     @property
     def _canvas(self) -> Canvas:
         """The decoder's own layer, to be asked for its maps (the compiler computes them once)."""
@@ -141,13 +150,15 @@ class DiffusionAE:
         blocks = jnp.zeros((1, len(self.factors), self.config.block))
         params = {
             "mechanisms": self._conditioners.init(keys[1], blocks).get("params", {}),
-            "unet": self._unet.init(keys[2], image, t, self._features(blocks))["params"],
+            "unet": self._unet.init(keys[2], image, t, self._features(blocks), image if self.config.sketched else None)["params"],
         }
         running = None
         if self.config.encoder.norm == "batch":
             running = tuple((jnp.zeros(width), jnp.ones(width)) for width in self.config.encoder.widths)
             params["state"] = {"running": running}
         params["encoder"] = self._encoder.init(keys[0], image, running, True)["params"]
+        if self.config.sketched:
+            params["sketch"] = self._sketch.init(jax.random.fold_in(key, 4))
         if self.config.drop and self.config.null == "learned":
             params["null"] = 0.02 * jax.random.normal(keys[3], self._features(blocks).shape[1:])
         return params
@@ -187,16 +198,31 @@ class DiffusionAE:
             return jnp.broadcast_to(params["null"][None], like.shape)
         return jnp.broadcast_to(self._features(jnp.zeros((1, len(self.factors), self.config.block))), like.shape)
 
-    def _denoiser(self, params: Params, condition: Float[Array, "b n f"]) -> Denoiser:
+    def _drawn(self, params: Params, e: Any, values: Mapping[str, Array]) -> Float[Array, "b h w c"] | None:
+        """The sketch that latents `e` give at the factors' values, padded, on [-1, 1]."""
+        if not self.config.sketched:
+            return None
+        return self._to_net(self._sketch.predict(params["sketch"], e, dict(values))[self.config.image])
+
+    def _middle(self, num: int) -> dict[str, Array]:
+        """Latents of a sketch that no picture had a part in."""
+        return jax.tree.map(jnp.zeros_like, self._sketch.noise(jax.random.key(0), num)) if self.config.sketched else {}
+
+    def _values(self, w: Float[Array, "b n k"]) -> dict[str, Array]:
+        """The factors in physical units."""
+        return {name: s.inverse(w[:, i, 0]) for i, (name, s) in enumerate(zip(self.factors, self.scm.scalings, strict=True))}
+
+    def _denoiser(self, params: Params, condition: Float[Array, "b n f"], drawn: Any = None) -> Denoiser:
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            out = _apply(self._unet, params["unet"], x, t, condition)
+            out = _apply(self._unet, params["unet"], x, t, condition, drawn)
             return self.config.process.x0_eps(out, x, t)
 
         return denoise
 
-    def _guided(self, params: Params, z: Float[Array, "b n k"]) -> Denoiser:
+    def _guided(self, params: Params, z: Float[Array, "b n k"], drawn: Any = None) -> Denoiser:
         features = self._features(z)
-        return guidance.guide(self._denoiser(params, features), self._denoiser(params, self._null(params, features)), self.sampling.omega)
+        null = self._denoiser(params, self._null(params, features), drawn)
+        return guidance.guide(self._denoiser(params, features, drawn), null, self.sampling.omega)
 
     def _posterior(self, params: Params, x: Array, train: bool) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"], Any]:
         """Mean and log-variance of q(u|x) in the basis of block.py eq. (4), and batch moments."""
@@ -209,6 +235,26 @@ class DiffusionAE:
 
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
         """Eq. (2) a example; terms "diffusion", "label_kl", "noise_kl" and "mechanism" are reported unweighted."""
+        if self.config.sketched:
+            return self._sketched_loss(params, key, batch, step=step, train=train)
+        total, terms, moments = self._loss(params, key, batch, None, step, train)
+        return total, base.Aux(terms, moments)
+
+    def _sketched_loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
+        """Eq. (2) of one in `decoded` examples, under their sketch, and the sketch's own loss of all: it is cheap, and wants many."""
+        keys, every = jax.random.split(jax.random.fold_in(key, 5), 2), self.config.decoded
+        known = all(name in batch for name in self.factors)
+        values = {name: batch[name] for name in self.factors} if known else self.read(params, batch)
+        rough, sketch = self._sketch.loss(params["sketch"], keys[0], batch, values, step=step, train=train)
+        some = {name: entry[::every] for name, entry in batch.items()}
+        e = self._sketch.draw(params["sketch"], keys[1], some, {name: value[::every] for name, value in values.items()})
+        total, terms, moments = self._loss(params, key, some, e, step, train)
+        total, terms = jax.tree.map(lambda leaf: jnp.repeat(leaf, every)[: len(rough)], (total, terms))
+        total = total + self.config.weights.sketch * rough * self._labels(batch)[1]
+        return total, base.Aux({**terms, **{f"sketch_{name}": term for name, term in sketch.items()}}, moments)
+
+    def _loss(self, params: Params, key: Key, batch: Batch, e: Any, step: Array, train: bool) -> tuple[Array, dict[str, Array], Any]:
+        """Eq. (2) of the examples of `batch`, its terms, and moments for `update_state`; `e` are the sketches' latents."""
         config = self.config
         keys = jax.random.split(key, 5)
         x = self._to_net(batch[config.image])
@@ -222,8 +268,6 @@ class DiffusionAE:
         w = self.scm.causal(self._location(jax.lax.stop_gradient(params) if config.weights.mechanism else params), u)
         kls = self._kls(params, batch, u, w, mean, log_variance)
 
-        t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
-        xt, eps = config.process.corrupt(keys[2], x, t)
         taught, mechanism = self._mechanism_nll(params, keys[4], batch)
         if config.label_forcing:
             forced = jax.random.bernoulli(jax.random.fold_in(keys[4], 1), config.label_forcing, (num,)) & (self._labels(batch)[1] > 0)
@@ -231,7 +275,11 @@ class DiffusionAE:
         features = self._features(self.scm.to_blocks(w))
         kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
         features = jnp.where(kept[:, None, None], features, self._null(params, features))
-        out = _apply(self._unet, params["unet"], xt, t, features)
+        # the decoder is taught to finish the sketch, not to improve it
+        drawn = jax.lax.stop_gradient(self._drawn(params, e, self._values(w)))
+        t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
+        xt, eps = config.process.corrupt(keys[2], x, t)
+        out = _apply(self._unet, params["unet"], xt, t, features, drawn)
         terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
         terms["mechanism"] = mechanism
         if config.weights.footprint:
@@ -243,7 +291,7 @@ class DiffusionAE:
         total = total + config.weights.mechanism * terms["mechanism"]
         if config.weights.footprint:
             total = total + config.weights.footprint * terms["footprint"]
-        return total, base.Aux(terms, moments if train else None)
+        return total, terms, moments if train else None
 
     def _labels(self, batch: Batch) -> tuple[Float[Array, "b n"], Float[Array, "b"]]:
         """Labels on unit scale, and 1 where a row is labelled. Labels that the batch lacks count as unlabelled."""
@@ -303,6 +351,8 @@ class DiffusionAE:
         del context
         keys = jax.random.split(key, len(self.factors) + 1)
         noise = {name: jax.random.normal(k, (num, self.config.block)) for name, k in zip(self.factors, keys[:-1], strict=True)}
+        if self.config.sketched:
+            noise |= self._sketch.noise(jax.random.fold_in(key, 1), num)
         return {**noise, self.config.image: jax.random.normal(keys[-1], (num, *self._padded))}
 
     def _stack(self, noise: Noise) -> Float[Array, "b n k"]:
@@ -326,7 +376,7 @@ class DiffusionAE:
         del context
         z, values = self._latents(params, noise, do)
         x_t, s = noise[self.config.image], self.sampling
-        denoise = self._guided(params, z)
+        denoise = self._guided(params, z, self._drawn(params, noise, values))
         if s.sampler == "ddpm":
             # the later draws hang on x_T, so that predict stays a function of the noise
             key = jax.random.key(jnp.abs(jax.lax.bitcast_convert_type(x_t[0, 0, 0, 0], jnp.int32)))
@@ -341,13 +391,18 @@ class DiffusionAE:
         u, _, _ = self._posterior(params, x, False)
         w = self.scm.causal(self._location(params), u)
         e = self.scm.standardise(u, self._scale(params))
+        rough, drawn = {}, None
+        if self.config.sketched:
+            values = self._values(w)
+            rough = self._sketch.abduct(params["sketch"], key, batch, values)
+            drawn = self._drawn(params, rough, values)
         if self.sampling.encode == "renoise":
             x_t = ddim.renoise(self.config.process, key, x)
         else:
-            denoise = self._guided(params, self.scm.to_blocks(w))
+            denoise = self._guided(params, self.scm.to_blocks(w), drawn)
             s = self.sampling
             x_t = ddim.invert(denoise, self.config.process, x, s.steps, s.refine, s.spacing)
-        return {**{name: e[:, i] for i, name in enumerate(self.factors)}, self.config.image: x_t}
+        return {**{name: e[:, i] for i, name in enumerate(self.factors)}, **rough, self.config.image: x_t}
 
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]:
         """bool [b] an entry: what the intervention may move. The picture depends on every factor."""
@@ -373,7 +428,8 @@ class DiffusionAE:
         num = w.shape[0]
         if query is None:
             query = Query(jnp.full((num,), self.config.process.timesteps), jnp.zeros((num, *self._padded)))
-        x0, _ = self._guided(params, self.scm.to_blocks(w))(query.noised, query.time)
+        drawn = self._drawn(params, self._middle(num), self._values(w))
+        x0, _ = self._guided(params, self.scm.to_blocks(w), drawn)(query.noised, query.time)
         return {**out, self.config.image: base.Prediction(moments=(x0, None))}
 
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Float[Array, "b"]:
@@ -387,7 +443,8 @@ class DiffusionAE:
         w = self.scm.causal(self._location(params), u)
         summed = dataclasses.replace(self, config=dataclasses.replace(config, kl_reduction="sum"))
         kls = summed._kls(params, batch, u, w, mean, log_variance)
-        denoise = self._denoiser(params, self._features(self.scm.to_blocks(w)))
+        e = self._sketch.draw(params["sketch"], keys[0], batch, self._values(w)) if config.sketched else None
+        denoise = self._denoiser(params, self._features(self.scm.to_blocks(w)), self._drawn(params, e, self._values(w)))
 
         t = jax.random.randint(keys[1], (x.shape[0],), 2, process.timesteps + 1)
         x0, _ = denoise(process.corrupt(keys[2], x, t)[0], t)

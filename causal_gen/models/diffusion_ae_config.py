@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from causal_gen.models.picture_config import PictureConfig
 from causal_gen.nn.precision import Policy
 from causal_gen.process.gaussian import GaussianProcess
 from causal_gen.sampling import ddim
@@ -55,7 +56,7 @@ class UNetConfig:
 @dataclasses.dataclass(frozen=True)
 class WeightsConfig:
     """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, the mechanism term, and
-    the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
+    that of the `sketch` (models/picture_mechanism.py, eq. 4), and the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
 
     gamma: float = at_least(0.01, 0)
     gamma_warmup: int = at_least(0, 0)
@@ -63,6 +64,7 @@ class WeightsConfig:
     noise: float = at_least(1.0, 0)
     mechanism: float = at_least(0.1, 0)
     footprint: float = at_least(0.0, 0)
+    sketch: float = at_least(0.001, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,9 @@ class DiffusionAEConfig:
     unet: UNetConfig = UNetConfig()
     process: GaussianProcess = GaussianProcess()
     weights: WeightsConfig = WeightsConfig()
+    sketched: bool = False
+    sketch: PictureConfig = PictureConfig()
+    decoded: int = at_least(1, 1)
 
     def __post_init__(self):
         if self.weights.footprint and not self.unet.canvas:

@@ -183,6 +183,12 @@ class Picture:
             found["pixels"] = gap.reshape(-1, *self.shape)
         return found
 
+    def draw(self, params: Params, key: Key, value: Batch, parents: Batch) -> dict[str, Array]:
+        """A draw of q(e | x, pa), in place of its mean; without the pixels' noise."""
+        x = self._flat(value)
+        _, e = self._infer(params, x, parents, self._draws(key, x.shape[0]))
+        return {f"latent{i}": own for i, own in enumerate(e)}
+
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, tuple[Array, Array]]:
         """Mean [b, h, w, c] of the picture at latents of 0, which no picture had a part in, and the pixels' scale."""
         e = tuple(jnp.zeros((num, size)) for size in self.config.latents)
