@@ -5,9 +5,10 @@
     -log p(x | pa) <= E_q[-log p(x | e, pa)] + KL(q(e | x, pa) | N(0, 1))                                                (3)
     loss = (3), its divergence times beta, + weight.effectiveness |r(mu(e, pa')) - pa'|^2 + |r(x) - pa|^2                     (4)
 
-In (4) e is a draw of q(e | x, pa), pa' are parents drawn afresh on unit scale, each from N(0, 1), and r is a network that reads the
+In (4) e is a draw of q(e | x, pa), pa' are parents drawn afresh from the model of the nodes above, and r is a network that reads the
 parents from a picture: its first appearance does not train r, the second trains nothing else. That is counterfactual training: without
-it latents that know the parents hide part of an intervention's effect. Abduction takes the mean of q; without `residual` predictions are mu
+it latents that know the parents hide part of an intervention's effect. Parents drawn independently of each other would ask r about
+pictures of a kind that it has never seen: having learned that bright strokes are thick, it would have the decoder thicken what is lit. Abduction takes the mean of q; without `residual` predictions are mu
 and eps is nowhere. Sources: (1, 3) Pawlowski et al. 2020; (4) De Sousa Ribeiro et al. 2023, sec. 3.4, there with a fixed reader and a
 Lagrangian. Letters: b batch, h w c picture, p = h w c, f features of the parents, k latents.
 """
@@ -119,25 +120,21 @@ class Picture:
         found: Any = self._reader.apply({"params": reader}, 2 * x - 0.3)
         return found
 
-    def _fresh(self, key: Key, num: int) -> dict[str, Array]:
-        """Parents drawn afresh: real ones from N(0, 1) on unit scale, discrete ones evenly."""
-        found = {}
-        for i, parent in enumerate(self.parents):
-            own = jax.random.fold_in(key, i)
-            if parent.scaling is None:
-                found[parent.name] = jax.random.randint(own, (num,), 0, parent.width)
-            else:
-                found[parent.name] = parent.scaling.inverse(jax.random.normal(own, (num,)))
-        return found
+    @property
+    def fresh(self) -> bool:
+        """Whether `loss` wants parents drawn afresh."""
+        return self.config.effectiveness > 0
 
-    def loss(self, params: Params, key: Key, value: Batch, parents: Batch, *, step: Any, train: bool) -> tuple[Array, dict[str, Array]]:
-        """Eq. (4); terms "nll" of the pixels, "kl", and with readers "read" and "effect", their squared errors on unit scale."""
+    def loss(
+        self, params: Params, key: Key, value: Batch, parents: Batch, *, step: Any, train: bool, fresh: Batch | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Eq. (4) under `fresh` parents; terms "nll" of the pixels, "kl", and with readers "read" and "effect", their squared errors on
+        unit scale. Without `fresh` the readers have no part in it."""
         del step, train
-        x, keys = self._flat(value), jax.random.split(key, 2)
-        nll, kl, e = self._bound(params, keys[0], x, parents)
+        x = self._flat(value)
+        nll, kl, e = self._bound(params, key, x, parents)
         total, terms = nll + self.config.beta * kl, {"nll": nll, "kl": kl}
-        if self.config.effectiveness:
-            fresh = self._fresh(keys[1], x.shape[0])
+        if self.config.effectiveness and fresh is not None:
             answer = self._mean(params, e, fresh)
             terms["read"] = ((self._read(params["reader"], x) - features_of(self.parents, parents)) ** 2).sum(-1)
             told = self._read(jax.lax.stop_gradient(params["reader"]), answer)

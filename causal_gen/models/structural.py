@@ -12,6 +12,7 @@ sec. 7.1; neural mechanisms Pawlowski et al. 2020. Letters: b batch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any, Literal
 
@@ -100,15 +101,35 @@ class Structural:
         frozen = {f"^({'|'.join(fitted)})/": base.Group(frozen=True)} if fitted else {}
         return {**frozen, ".*": base.Group()}
 
+    def remarks(self, rows: int) -> list[str]:
+        """A line for every mechanism that has more parameters than there are training rows."""
+        shapes, lines = jax.eval_shape(self.init, jax.random.key(0)), []
+        for name, found in shapes.items():
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
+            if count > rows:
+                way = "expect it to learn rows by heart; give more rows, or a smaller mechanism (linear, narrower widths)"
+                lines.append(f"warning: the mechanism of {name!r} has {count:,} parameters, and there are {rows:,} training rows: {way}")
+        return lines
+
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Any, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
         """The sum of the mechanisms' losses; a term a node where there are several terms."""
         total, terms = jnp.zeros((self._num(batch),)), {}
         for i, mechanism in enumerate(self.mechanisms):
-            own = jax.random.fold_in(key, i)
-            value, found = mechanism.loss(params[self._key(mechanism)], own, *self._split(mechanism, batch), step=step, train=train)
+            own, name = jax.random.fold_in(key, i), self._key(mechanism)
+            more = {"fresh": self._fresh(params, jax.random.fold_in(own, 1), mechanism, batch)} if getattr(mechanism, "fresh", False) else {}
+            value, found = mechanism.loss(params[name], own, *self._split(mechanism, batch), step=step, train=train, **more)
             total = total + value
             terms |= {f"{name}_{self._key(mechanism)}": term for name, term in found.items()}
         return total, base.Aux(terms)
+
+    def _fresh(self, params: Params, key: Key, mechanism: Mechanism, batch: Batch) -> Batch:
+        """A mechanism's parents as the model itself draws them, for losses that ask about other parents than a row's own."""
+        found: dict[str, Any] = {}
+        for i, one in enumerate(self.mechanisms[: self.mechanisms.index(mechanism)]):
+            name = self._key(one)
+            noise = one.noise(jax.random.fold_in(key, i), self._num(batch))
+            found |= one.predict(jax.lax.stop_gradient(params[name]), noise, {column.name: found[column.name] for column in one.parents})
+        return {column.name: found[column.name] for column in mechanism.parents}
 
     def update_state(self, params: Params, stats: Any) -> Any:
         """There is no state."""

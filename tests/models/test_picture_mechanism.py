@@ -100,7 +100,8 @@ def test_readers_learn_from_the_data_alone_and_the_decoder_from_what_they_read()
     mechanism, params = made("read")
 
     def term(params, name):
-        return mechanism.loss(params, KEY, BATCH, BATCH, step=0, train=True)[1][name].sum()
+        fresh = {parent.name: BATCH[parent.name][::-1] for parent in PARENTS}
+        return mechanism.loss(params, KEY, BATCH, BATCH, step=0, train=True, fresh=fresh)[1][name].sum()
 
     read, effect = (jax.grad(term)(params, name) for name in ("read", "effect"))
     zero = {key: all(not np.any(leaf) for leaf in jax.tree.leaves(part)) for key, part in read.items()}
