@@ -245,7 +245,8 @@ class DiffusionAE:
         keys, every = jax.random.split(jax.random.fold_in(key, 5), 2), self.config.decoded
         known = all(name in batch for name in self.factors)
         values = {name: batch[name] for name in self.factors} if known else self.read(params, batch)
-        rough, sketch = self._sketch.loss(params["sketch"], keys[0], batch, values, step=step, train=train)
+        _, fresh = self._latents(jax.lax.stop_gradient(params), self.noise(keys[0], len(batch[self.config.image])), None)
+        rough, sketch = self._sketch.loss(params["sketch"], keys[0], batch, values, step=step, train=train, fresh=fresh)
         some = {name: entry[::every] for name, entry in batch.items()}
         e = self._sketch.draw(params["sketch"], keys[1], some, {name: value[::every] for name, value in values.items()})
         total, terms, moments = self._loss(params, key, some, e, step, train)
