@@ -235,27 +235,6 @@ class DiffusionAE:
 
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
         """Eq. (2) a example; terms "diffusion", "label_kl", "noise_kl" and "mechanism" are reported unweighted."""
-        if self.config.sketched:
-            return self._sketched_loss(params, key, batch, step=step, train=train)
-        total, terms, moments = self._loss(params, key, batch, None, step, train)
-        return total, base.Aux(terms, moments)
-
-    def _sketched_loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
-        """Eq. (2) of one in `decoded` examples, under their sketch, and the sketch's own loss of all: it is cheap, and wants many."""
-        keys, every = jax.random.split(jax.random.fold_in(key, 5), 2), self.config.decoded
-        known = all(name in batch for name in self.factors)
-        values = {name: batch[name] for name in self.factors} if known else self.read(params, batch)
-        _, fresh = self._latents(jax.lax.stop_gradient(params), self.noise(keys[0], len(batch[self.config.image])), None)
-        rough, sketch = self._sketch.loss(params["sketch"], keys[0], batch, values, step=step, train=train, fresh=fresh)
-        some = {name: entry[::every] for name, entry in batch.items()}
-        e = self._sketch.draw(params["sketch"], keys[1], some, {name: value[::every] for name, value in values.items()})
-        total, terms, moments = self._loss(params, key, some, e, step, train)
-        total, terms = jax.tree.map(lambda leaf: jnp.repeat(leaf, every)[: len(rough)], (total, terms))
-        total = total + self.config.weights.sketch * rough * self._labels(batch)[1]
-        return total, base.Aux({**terms, **{f"sketch_{name}": term for name, term in sketch.items()}}, moments)
-
-    def _loss(self, params: Params, key: Key, batch: Batch, e: Any, step: Array, train: bool) -> tuple[Array, dict[str, Array], Any]:
-        """Eq. (2) of the examples of `batch`, its terms, and moments for `update_state`; `e` are the sketches' latents."""
         config = self.config
         keys = jax.random.split(key, 5)
         x = self._to_net(batch[config.image])
@@ -276,12 +255,10 @@ class DiffusionAE:
         features = self._features(self.scm.to_blocks(w))
         kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
         features = jnp.where(kept[:, None, None], features, self._null(params, features))
-        # the decoder is taught to finish the sketch, not to improve it
-        drawn = jax.lax.stop_gradient(self._drawn(params, e, self._values(w)))
-        t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
-        xt, eps = config.process.corrupt(keys[2], x, t)
-        out = _apply(self._unet, params["unet"], xt, t, features, drawn)
-        terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
+        drawn, sketch = self._sketching(params, jax.random.fold_in(key, 5), batch, w) if config.sketched else (None, {})
+        # one in `decoded` examples goes through the decoder, which costs the most
+        diffusion = self._diffusion(params, keys[1:3], *jax.tree.map(lambda leaf: leaf[:: config.decoded], (x, features, drawn)))
+        terms = {"diffusion": jnp.repeat(diffusion, config.decoded)[:num], **kls}
         terms["mechanism"] = mechanism
         if config.weights.footprint:
             terms["footprint"] = footprint(_apply(self._canvas, params["unet"]["canvas"], features), self._price)
@@ -292,7 +269,27 @@ class DiffusionAE:
         total = total + config.weights.mechanism * terms["mechanism"]
         if config.weights.footprint:
             total = total + config.weights.footprint * terms["footprint"]
-        return total, terms, moments if train else None
+        if config.sketched:
+            total = total + config.weights.sketch * sketch.pop("loss")
+            terms |= {f"sketch_{name}": term for name, term in sketch.items()}
+        return total, base.Aux(terms, moments if train else None)
+
+    def _diffusion(self, params: Params, keys: Any, x: Array, features: Array, drawn: Any) -> Float[Array, "b"]:
+        """The decoder's squared error on pictures `x`, on the scale of its network, at a time each."""
+        process = self.config.process
+        t = jax.random.randint(keys[0], (x.shape[0],), 1, process.timesteps + 1)
+        xt, eps = process.corrupt(keys[1], x, t)
+        out = _apply(self._unet, params["unet"], xt, t, features, drawn)
+        return gaussian.squared_error(out, process.target(x, eps, t))
+
+    def _sketching(self, params: Params, key: Key, batch: Batch, w: Array) -> tuple[Array, dict[str, Array]]:
+        """The sketch of every example, which the decoder is taught to finish and not to improve, and the sketch's own loss and terms."""
+        keys, (_, labelled) = jax.random.split(key, 3), self._labels(batch)
+        known = {name: jnp.where(labelled > 0, batch[name], own) if name in batch else own for name, own in self._values(w).items()}
+        _, fresh = self._latents(jax.lax.stop_gradient(params), self.noise(keys[0], w.shape[0]), None)
+        loss, terms = self._sketch.loss(params["sketch"], keys[1], batch, jax.lax.stop_gradient(known), step=0, train=True, fresh=fresh)
+        e = self._sketch.draw(params["sketch"], keys[2], batch, known)
+        return jax.lax.stop_gradient(self._drawn(params, e, self._values(w))), {**terms, "loss": loss}
 
     def _labels(self, batch: Batch) -> tuple[Float[Array, "b n"], Float[Array, "b"]]:
         """Labels on unit scale, and 1 where a row is labelled. Labels that the batch lacks count as unlabelled."""
