@@ -1,6 +1,6 @@
 """Sudoku by masked diffusion, its cells filled in an adaptive order against a random one (Kim et al. 2025).
 
-    python -m experiments.train --config=configs/hybrid_transformer/sudoku.py --workdir=runs/sudoku
+python -m experiments.train --config=configs/hybrid_transformer/sudoku.py --workdir=runs/sudoku
 """
 
 from ml_collections import ConfigDict
