@@ -26,7 +26,10 @@ import numpy as np
 
 from causal_gen.losses import gaussian
 from causal_gen.models import base
+from causal_gen.models.block_terms import BlockTerms
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
+from causal_gen.models.picture_mechanism import Picture
+from causal_gen.models.sketch import Frame, Sketch
 from causal_gen.nn.encoder import GaussianEncoder
 from causal_gen.nn.mechanisms import Conditioners, masks_of
 from causal_gen.nn.precision import Policy
@@ -35,6 +38,7 @@ from causal_gen.sampling import ddim, guidance
 from causal_gen.sampling.base import Denoiser, SamplingConfig
 from causal_gen.scm.block import BlockScm
 from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.mechanism import Column
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Float, Key, Noise, Params
 
@@ -118,10 +122,23 @@ class DiffusionAE:
         fields = {f.name: getattr(self.config.unet, f.name) for f in dataclasses.fields(self.config.unet)}
         return UNet(out=self.shape[-1], remat=self.remat, dtype=self.policy.compute_dtype, **fields)
 
+    @functools.cached_property
+    def _terms(self) -> BlockTerms:
+        return BlockTerms(self.scm, self.config.label_scale, self.config.kl_reduction)
+
+    @functools.cached_property
+    def _frame(self) -> Frame:
+        return Frame(self.shape, self.config.pad)
+
+    @functools.cached_property
+    def _sketch(self) -> Sketch:
+        parents = tuple(Column(name, scaling) for name, scaling in zip(self.factors, self.scm.scalings, strict=True))
+        return Sketch(Picture(self.config.image, parents, self.shape, self.config.sketch), self._frame)
+
     @property
     def _canvas(self) -> Canvas:
         """The decoder's own layer, to be asked for its maps (the compiler computes them once)."""
-        h, w, _ = self._padded
+        h, w, _ = self._frame.padded
         c = self.config.unet
         return Canvas((h // c.patch, w // c.patch, c.canvas))
 
@@ -136,36 +153,23 @@ class DiffusionAE:
     def init(self, key: Key) -> Params:
         """Fresh parameters; jit it, it traces every network once."""
         keys = jax.random.split(key, 4)
-        h, w, c = self._padded
+        h, w, c = self._frame.padded
         image, t = jnp.zeros((1, h, w, c)), jnp.ones((1,), jnp.int32)
         blocks = jnp.zeros((1, len(self.factors), self.config.block))
         params = {
             "mechanisms": self._conditioners.init(keys[1], blocks).get("params", {}),
-            "unet": self._unet.init(keys[2], image, t, self._features(blocks))["params"],
+            "unet": self._unet.init(keys[2], image, t, self._features(blocks), image if self.config.sketched else None)["params"],
         }
         running = None
         if self.config.encoder.norm == "batch":
             running = tuple((jnp.zeros(width), jnp.ones(width)) for width in self.config.encoder.widths)
             params["state"] = {"running": running}
         params["encoder"] = self._encoder.init(keys[0], image, running, True)["params"]
+        if self.config.sketched:
+            params["sketch"] = self._sketch.picture.init(jax.random.fold_in(key, 4))
         if self.config.drop and self.config.null == "learned":
             params["null"] = 0.02 * jax.random.normal(keys[3], self._features(blocks).shape[1:])
         return params
-
-    @property
-    def _padded(self) -> tuple[int, int, int]:
-        h, w, c = self.shape
-        return h + 2 * self.config.pad, w + 2 * self.config.pad, c
-
-    def _to_net(self, image: Float[Array, "b h w c"]) -> Array:
-        """[0, 1] to [-1, 1], padded with background (0)."""
-        pad = self.config.pad
-        return 2 * jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0))) - 1
-
-    def _from_net(self, x: Array) -> Array:
-        pad = self.config.pad
-        h, w, _ = self.shape
-        return jnp.clip((x[:, pad : pad + h, pad : pad + w] + 1) / 2, 0, 1)
 
     def _location(self, params: Params) -> Any:
         return lambda i, blocks: _apply(self._conditioners, params["mechanisms"], i, blocks, method="location")
@@ -187,16 +191,21 @@ class DiffusionAE:
             return jnp.broadcast_to(params["null"][None], like.shape)
         return jnp.broadcast_to(self._features(jnp.zeros((1, len(self.factors), self.config.block))), like.shape)
 
-    def _denoiser(self, params: Params, condition: Float[Array, "b n f"]) -> Denoiser:
+    def _values(self, w: Float[Array, "b n k"]) -> dict[str, Array]:
+        """The factors in physical units."""
+        return {name: s.inverse(w[:, i, 0]) for i, (name, s) in enumerate(zip(self.factors, self.scm.scalings, strict=True))}
+
+    def _denoiser(self, params: Params, condition: Float[Array, "b n f"], drawn: Any = None) -> Denoiser:
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            out = _apply(self._unet, params["unet"], x, t, condition)
+            out = _apply(self._unet, params["unet"], x, t, condition, drawn)
             return self.config.process.x0_eps(out, x, t)
 
         return denoise
 
-    def _guided(self, params: Params, z: Float[Array, "b n k"]) -> Denoiser:
+    def _guided(self, params: Params, z: Float[Array, "b n k"], drawn: Any = None) -> Denoiser:
         features = self._features(z)
-        return guidance.guide(self._denoiser(params, features), self._denoiser(params, self._null(params, features)), self.sampling.omega)
+        null = self._denoiser(params, self._null(params, features), drawn)
+        return guidance.guide(self._denoiser(params, features, drawn), null, self.sampling.omega)
 
     def _posterior(self, params: Params, x: Array, train: bool) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"], Any]:
         """Mean and log-variance of q(u|x) in the basis of block.py eq. (4), and batch moments."""
@@ -211,7 +220,7 @@ class DiffusionAE:
         """Eq. (2) a example; terms "diffusion", "label_kl", "noise_kl" and "mechanism" are reported unweighted."""
         config = self.config
         keys = jax.random.split(key, 5)
-        x = self._to_net(batch[config.image])
+        x = self._frame.to_net(batch[config.image])
         num = x.shape[0]
         mean, log_variance, moments = self._posterior(params, x, train)
         spread = jnp.exp(0.5 * log_variance)
@@ -220,19 +229,22 @@ class DiffusionAE:
         u = mean + spread * jax.random.normal(keys[0], mean.shape)
         # the decoder's gradient, which is large where it is sharp, would drown that of the term which fits the mechanisms
         w = self.scm.causal(self._location(jax.lax.stop_gradient(params) if config.weights.mechanism else params), u)
-        kls = self._kls(params, batch, u, w, mean, log_variance)
+        labels, scale = self._terms.labels(batch, num), self._scale(params)
+        kls = self._terms.kls(labels, u, w, mean, log_variance, scale)
 
-        t = jax.random.randint(keys[1], (num,), 1, config.process.timesteps + 1)
-        xt, eps = config.process.corrupt(keys[2], x, t)
-        taught, mechanism = self._mechanism_nll(params, keys[4], batch)
+        taught, mechanism = self._terms.mechanism_nll(labels, keys[4], scale, self._location(params))
         if config.label_forcing:
-            forced = jax.random.bernoulli(jax.random.fold_in(keys[4], 1), config.label_forcing, (num,)) & (self._labels(batch)[1] > 0)
+            forced = jax.random.bernoulli(jax.random.fold_in(keys[4], 1), config.label_forcing, (num,)) & (labels[1] > 0)
             w = jnp.where(forced[:, None, None], taught, w)
         features = self._features(self.scm.to_blocks(w))
         kept = jax.random.bernoulli(keys[3], 1 - config.drop, (num,)) if config.drop else jnp.ones((num,), bool)
         features = jnp.where(kept[:, None, None], features, self._null(params, features))
-        out = _apply(self._unet, params["unet"], xt, t, features)
-        terms = {"diffusion": gaussian.squared_error(out, config.process.target(x, eps, t)), **kls}
+        drawn, rough, sketched = None, 0.0, {}
+        if config.sketched:
+            drawn, rough, sketched = self._sketching(params, jax.random.fold_in(key, 5), batch, w, labels[1])
+        # one in `decoded` examples goes through the decoder, which costs the most
+        diffusion = self._diffusion(params, keys[1:3], *jax.tree.map(lambda leaf: leaf[:: config.decoded], (x, features, drawn)))
+        terms = {"diffusion": jnp.repeat(diffusion, config.decoded)[:num], **kls}
         terms["mechanism"] = mechanism
         if config.weights.footprint:
             terms["footprint"] = footprint(_apply(self._canvas, params["unet"]["canvas"], features), self._price)
@@ -243,47 +255,22 @@ class DiffusionAE:
         total = total + config.weights.mechanism * terms["mechanism"]
         if config.weights.footprint:
             total = total + config.weights.footprint * terms["footprint"]
-        return total, base.Aux(terms, moments if train else None)
+        return total + config.weights.sketch * rough, base.Aux({**terms, **sketched}, moments if train else None)
 
-    def _labels(self, batch: Batch) -> tuple[Float[Array, "b n"], Float[Array, "b"]]:
-        """Labels on unit scale, and 1 where a row is labelled. Labels that the batch lacks count as unlabelled."""
-        num = batch[self.config.image].shape[0]
-        if any(name not in batch for name in self.factors):
-            return jnp.zeros((num, len(self.factors))), jnp.zeros((num,))
-        unit = [s.forward(batch[name]) for name, s in zip(self.factors, self.scm.scalings, strict=True)]
-        mask = batch["label_mask"].astype(jnp.float32) if "label_mask" in batch else jnp.ones((num,))
-        return jnp.stack(unit, 1), mask
+    def _diffusion(self, params: Params, keys: Any, x: Array, features: Array, drawn: Any) -> Float[Array, "b"]:
+        """The decoder's squared error on pictures `x`, on the scale of its network, at a time each."""
+        process = self.config.process
+        t = jax.random.randint(keys[0], (x.shape[0],), 1, process.timesteps + 1)
+        xt, eps = process.corrupt(keys[1], x, t)
+        out = _apply(self._unet, params["unet"], xt, t, features, drawn)
+        return gaussian.squared_error(out, process.target(x, eps, t))
 
-    def _label_prior(self, unit: Float[Array, "b n"]) -> tuple[Array, Array]:
-        """Moments of p(z|y), eq. (3), in the basis of block.py eq. (4)."""
-        mean = jnp.zeros((*unit.shape, self.config.block)).at[:, :, 0].set(unit)
-        return mean, jnp.full_like(mean, 2 * math.log(self.config.label_scale) - math.log(self.config.block))
-
-    def _kls(self, params: Params, batch: Batch, u: Array, w: Array, mean: Array, log_variance: Array) -> dict[str, Array]:
-        """Both divergences of eq. (2). Given the parents' draw, z_i is Gaussian about its location plus the mean of u_i."""
-        unit, labelled = self._labels(batch)
-        prior_mean, prior_log_variance = self._label_prior(unit)
-        label = gaussian.kl(mean + (w - u), log_variance, prior_mean, prior_log_variance)
-        scale = self._scale(params)
-        for i, marginal in enumerate(self.scm.marginals):
-            if marginal is not None:  # a root's block mean is on unit scale; its marginal acts in predict
-                scale = scale.at[i, 0].set(1.0)
-        noise = gaussian.kl(mean, log_variance, jnp.zeros_like(mean), jnp.broadcast_to(2 * jnp.log(scale)[None], mean.shape))
-        reduction = self.config.kl_reduction
-        return {"label_kl": labelled * gaussian.per_example(label, reduction), "noise_kl": gaussian.per_example(noise, reduction)}
-
-    def _mechanism_nll(self, params: Params, key: Key, batch: Batch) -> tuple[Float[Array, "b n k"], Float[Array, "b"]]:
-        """A draw w of p(z|y), and -log p(z_i | z_pa(i)) under it, summed over nodes with parents: the SCM fitted to labelled rows."""
-        unit, labelled = self._labels(batch)
-        mean, log_variance = self._label_prior(unit)
-        w = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
-        scale, location = self._scale(params), self._location(params)
-        total = jnp.zeros((unit.shape[0],))
-        for i, name in enumerate(self.factors):
-            if self.scm.graph.parents(name):
-                log_scale = jnp.broadcast_to(2 * jnp.log(scale[i])[None], w[:, i].shape)
-                total = total + gaussian.fit(w[:, i], location(i, w), log_scale).mean(-1)
-        return w, labelled * total
+    def _sketching(self, params: Params, key: Key, batch: Batch, w: Array, labelled: Array) -> tuple[Array, Array, dict[str, Array]]:
+        """The sketch of every example, which the decoder is taught to finish and not to improve, and the sketch's own loss and terms."""
+        values, keys = self._values(w), jax.random.split(key, 2)
+        _, fresh = self._latents(jax.lax.stop_gradient(params), self.noise(keys[0], w.shape[0]), None)
+        e, loss, terms = self._sketch.train(params["sketch"], keys[1], batch, values, labelled, fresh)
+        return jax.lax.stop_gradient(self._sketch.draw(params["sketch"], e, values)), loss, terms
 
     def update_state(self, params: Params, stats: Any) -> Any:
         """Running moments of batch normalisation, momentum .9."""
@@ -303,7 +290,9 @@ class DiffusionAE:
         del context
         keys = jax.random.split(key, len(self.factors) + 1)
         noise = {name: jax.random.normal(k, (num, self.config.block)) for name, k in zip(self.factors, keys[:-1], strict=True)}
-        return {**noise, self.config.image: jax.random.normal(keys[-1], (num, *self._padded))}
+        if self.config.sketched:
+            noise |= self._sketch.picture.noise(jax.random.fold_in(key, 1), num)
+        return {**noise, self.config.image: jax.random.normal(keys[-1], (num, *self._frame.padded))}
 
     def _stack(self, noise: Noise) -> Float[Array, "b n k"]:
         return jnp.stack([noise[name] for name in self.factors], 1)
@@ -326,28 +315,34 @@ class DiffusionAE:
         del context
         z, values = self._latents(params, noise, do)
         x_t, s = noise[self.config.image], self.sampling
-        denoise = self._guided(params, z)
+        drawn = self._sketch.draw(params["sketch"], noise, values) if self.config.sketched else None
+        denoise = self._guided(params, z, drawn)
         if s.sampler == "ddpm":
             # the later draws hang on x_T, so that predict stays a function of the noise
             key = jax.random.key(jnp.abs(jax.lax.bitcast_convert_type(x_t[0, 0, 0, 0], jnp.int32)))
             x = ddim.ancestral(denoise, self.config.process, key, x_t, s.steps, s.spacing)
         else:
             x = ddim.decode(denoise, self.config.process, x_t, s.steps, s.clip, s.spacing)
-        return {**values, self.config.image: self._from_net(x)}
+        return {**values, self.config.image: self._frame.from_net(x)}
 
     def abduct(self, params: Params, key: Key, batch: Batch) -> Noise:
         """The mean of q(u|x) as standard noise, and x_T by DDIM inversion under z (or re-noised, as released)."""
-        x = self._to_net(batch[self.config.image])
+        x = self._frame.to_net(batch[self.config.image])
         u, _, _ = self._posterior(params, x, False)
         w = self.scm.causal(self._location(params), u)
         e = self.scm.standardise(u, self._scale(params))
+        rough, drawn = {}, None
+        if self.config.sketched:
+            values = self._values(w)
+            rough = self._sketch.picture.abduct(params["sketch"], key, batch, values)
+            drawn = self._sketch.draw(params["sketch"], rough, values)
         if self.sampling.encode == "renoise":
             x_t = ddim.renoise(self.config.process, key, x)
         else:
-            denoise = self._guided(params, self.scm.to_blocks(w))
+            denoise = self._guided(params, self.scm.to_blocks(w), drawn)
             s = self.sampling
             x_t = ddim.invert(denoise, self.config.process, x, s.steps, s.refine, s.spacing)
-        return {**{name: e[:, i] for i, name in enumerate(self.factors)}, self.config.image: x_t}
+        return {**{name: e[:, i] for i, name in enumerate(self.factors)}, **rough, self.config.image: x_t}
 
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]:
         """bool [b] an entry: what the intervention may move. The picture depends on every factor."""
@@ -363,8 +358,8 @@ class DiffusionAE:
 
         The image is asked at `query`; by default at t = T about the mean of the prior, where sampling starts.
         """
-        unit, _ = self._labels(batch)
-        w, _ = self._label_prior(unit)
+        unit, _ = self._terms.labels(batch, batch[self.config.image].shape[0])
+        w, _ = self._terms.label_prior(unit)
         scale, location = self._scale(params), self._location(params)
         out = {}
         for i, name in enumerate(self.factors):
@@ -372,8 +367,9 @@ class DiffusionAE:
             out[name] = base.Prediction(moments=(location(i, w)[:, 0], spread))
         num = w.shape[0]
         if query is None:
-            query = Query(jnp.full((num,), self.config.process.timesteps), jnp.zeros((num, *self._padded)))
-        x0, _ = self._guided(params, self.scm.to_blocks(w))(query.noised, query.time)
+            query = Query(jnp.full((num,), self.config.process.timesteps), jnp.zeros((num, *self._frame.padded)))
+        drawn = self._sketch.plain(params["sketch"], self._values(w)) if self.config.sketched else None
+        x0, _ = self._guided(params, self.scm.to_blocks(w), drawn)(query.noised, query.time)
         return {**out, self.config.image: base.Prediction(moments=(x0, None))}
 
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Float[Array, "b"]:
@@ -381,13 +377,17 @@ class DiffusionAE:
         del query
         config, process = self.config, self.config.process
         keys = jax.random.split(key, 4)
-        x = self._to_net(batch[config.image])
+        x = self._frame.to_net(batch[config.image])
         mean, log_variance, _ = self._posterior(params, x, False)
         u = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
         w = self.scm.causal(self._location(params), u)
-        summed = dataclasses.replace(self, config=dataclasses.replace(config, kl_reduction="sum"))
-        kls = summed._kls(params, batch, u, w, mean, log_variance)
-        denoise = self._denoiser(params, self._features(self.scm.to_blocks(w)))
+        summed = dataclasses.replace(self._terms, reduction="sum")
+        kls = summed.kls(summed.labels(batch, x.shape[0]), u, w, mean, log_variance, self._scale(params))
+        drawn, rough = None, 0.0
+        if config.sketched:
+            e, rough = self._sketch.picture.sounded(params["sketch"], jax.random.fold_in(key, 5), batch, self._values(w))
+            drawn = self._sketch.draw(params["sketch"], e, self._values(w))
+        denoise = self._denoiser(params, self._features(self.scm.to_blocks(w)), drawn)
 
         t = jax.random.randint(keys[1], (x.shape[0],), 2, process.timesteps + 1)
         x0, _ = denoise(process.corrupt(keys[2], x, t)[0], t)
@@ -395,4 +395,4 @@ class DiffusionAE:
         one = jnp.ones_like(t)
         first, _ = denoise(process.corrupt(keys[3], x, one)[0], one)
         nll = process.prior_kl(x) + steps + process.decoder_nll(x, first)
-        return -(nll + kls["label_kl"] + kls["noise_kl"])
+        return -(nll + kls["label_kl"] + kls["noise_kl"] + rough)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from causal_gen.models.picture_config import PictureConfig
 from causal_gen.nn.precision import Policy
 from causal_gen.process.gaussian import GaussianProcess
 from causal_gen.sampling import ddim
@@ -55,7 +56,7 @@ class UNetConfig:
 @dataclasses.dataclass(frozen=True)
 class WeightsConfig:
     """Weights of eq. (2): `gamma` on both divergences (reached over `gamma_warmup` steps), each one's own, the mechanism term, and
-    the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
+    that of the `sketch` (models/picture_mechanism.py, eq. 4), and the `footprint` of what the factors draw on the canvas (nn/unet.py)."""
 
     gamma: float = at_least(0.01, 0)
     gamma_warmup: int = at_least(0, 0)
@@ -63,6 +64,7 @@ class WeightsConfig:
     noise: float = at_least(1.0, 0)
     mechanism: float = at_least(0.1, 0)
     footprint: float = at_least(0.0, 0)
+    sketch: float = at_least(0.001, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,8 @@ class DiffusionAEConfig:
     pad: pixels of background added on every side.
     label_scale: sigma_y of eq. (3) on unit scale.  fourier: frequencies of the block means that the decoder sees.
     label_forcing: share of labelled examples whose decoder is trained on a draw of p(z|y) in place of q(z|x).
+    sketched: the decoder also sees the picture as an autoencoder draws it from the factors (models/sketch.py), which has the fields of
+    `sketch` and is trained beside it.  decoded: one in so many examples of a batch trains the decoder; all of them train the rest.
     drop: share of examples trained without z, needed by sampling.omega; `null` is what they see instead.
     Switches towards the released code: through="u" (parents' u), noise_scale="unit", root_prior="unit", net_for_roots, fixed_variance,
     kl_reduction="sum", kl_kept_only (divergences of kept examples only), null="zero"; re-noised x_T is sampling.encode.
@@ -103,8 +107,13 @@ class DiffusionAEConfig:
     unet: UNetConfig = UNetConfig()
     process: GaussianProcess = GaussianProcess()
     weights: WeightsConfig = WeightsConfig()
+    sketched: bool = False
+    sketch: PictureConfig = PictureConfig()
+    decoded: int = at_least(1, 1)
 
     def __post_init__(self):
+        if self.sketched and self.sketch.residual:
+            raise ValueError("sketch.residual: pixels' noise is the decoder's own, x_T; leave it off")
         if self.weights.footprint and not self.unet.canvas:
             raise ValueError("weights.footprint is a price of what is drawn on unet.canvas, which is 0; set a canvas, or the price to 0")
 
@@ -143,6 +152,10 @@ class DiffusionAEConfig:
             )
         if self.image not in entries:
             return [*problems, f"model.image: entry {self.image!r} is not in the data; its entries are {', '.join(entries)}"]
+        if self.sketched and self.sketch.level is not None and self.sketch.level not in factors.nodes:
+            problems.append(
+                f"model.sketch.level: factor {self.sketch.level!r} is not in model.graph; its nodes are {', '.join(factors.nodes)}"
+            )
         side = self.unet.patch * 2 ** (len(self.unet.multipliers) - 1)
         h, w = (length + 2 * self.pad for length in entries[self.image].shape[:2])
         if h % side or w % side:

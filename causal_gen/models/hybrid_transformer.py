@@ -326,7 +326,9 @@ class HybridTransformer(CausalTransformer):
     def _bound(self, params: Params, o: ObjectiveConfig, key: Key, batch: Batch) -> Float[Array, "b"]:
         """Nats a token at most: the loss of diffusion, for other masks that of ARDM; draws lie in a stratum each."""
         if o.kind != "diffusion":
-            o = dataclasses.replace(o, kind="any_order" if o.kind == "masked" else o.kind, low=0.0, high=1.0, hides="scored", kept=0.0, noise=0.0)
+            o = dataclasses.replace(
+                o, kind="any_order" if o.kind == "masked" else o.kind, low=0.0, high=1.0, hides="scored", kept=0.0, noise=0.0
+            )
         num, draws = batch[self.config.tokens].shape[0], self.config.draws
 
         def one(total: Array, draw: Array) -> tuple[Array, None]:

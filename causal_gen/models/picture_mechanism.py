@@ -8,9 +8,10 @@
 In (4) e is a draw of q(e | x, pa), pa' are parents drawn afresh from the model of the nodes above, and r is a network that reads the
 parents from a picture: its first appearance does not train r, the second trains nothing else. That is counterfactual training: without
 it latents that know the parents hide part of an intervention's effect. Parents drawn independently of each other would ask r about
-pictures of a kind that it has never seen: having learned that bright strokes are thick, it would have the decoder thicken what is lit. Abduction takes the mean of q; without `residual` predictions are mu
-and eps is nowhere. Sources: (1, 3) Pawlowski et al. 2020; (4) De Sousa Ribeiro et al. 2023, sec. 3.4, there with a fixed reader and a
-Lagrangian. Letters: b batch, h w c picture, p = h w c, f features of the parents, k latents.
+pictures of a kind that it has never seen: having learned that bright strokes are thick, it would have the decoder thicken what is lit.
+Abduction takes the mean of q; without `residual` predictions are mu and eps is nowhere. Sources: (1, 3) Pawlowski et al. 2020; (4) De
+Sousa Ribeiro et al. 2023, sec. 3.4, there with a fixed reader and a Lagrangian. Letters: b batch, h w c picture, p = h w c, f features
+of the parents, k latents.
 """
 
 from __future__ import annotations
@@ -105,10 +106,14 @@ class Picture:
 
     # ---- training ------------------------------------------------------------------------------------------------------------
 
+    def _posterior(self, params: Params, key: Key, x: Array, parents: Batch) -> tuple[Float[Array, "b"], tuple[Array, ...]]:
+        """The divergence of q(e | x, pa) from the prior, at a draw of it, and that draw."""
+        moments, e = self._infer(params, x, parents, self._draws(key, x.shape[0]))
+        return sum((gaussian.kl(m, v, jnp.zeros_like(m), jnp.zeros_like(v)).sum(-1) for m, v in moments), jnp.zeros(())), e
+
     def _bound(self, params: Params, key: Key, x: Array, parents: Batch) -> tuple[Array, Array, tuple[Array, ...]]:
         """Both parts of eq. (3), each [b], at one draw of the noise, and that draw."""
-        moments, e = self._infer(params, x, parents, self._draws(key, x.shape[0]))
-        kl = sum(gaussian.kl(m, v, jnp.zeros_like(m), jnp.zeros_like(v)).sum(-1) for m, v in moments)
+        kl, e = self._posterior(params, key, x, parents)
         gap, log_scale = x - self._mean(params, e, parents), params["log_scale"]
         if self.config.likelihood == "normal":
             nll = gaussian.nll(gap, jnp.zeros_like(gap), jnp.full_like(gap, 2 * log_scale))
@@ -179,6 +184,15 @@ class Picture:
             gap = (x - self._mean(params, e, parents)) * jnp.exp(-params["log_scale"])
             found["pixels"] = gap.reshape(-1, *self.shape)
         return found
+
+    def draw(self, params: Params, key: Key, value: Batch, parents: Batch) -> dict[str, Array]:
+        """A draw of q(e | x, pa), in place of its mean; without the pixels' noise."""
+        return self.sounded(params, key, value, parents)[0]
+
+    def sounded(self, params: Params, key: Key, value: Batch, parents: Batch) -> tuple[dict[str, Array], Float[Array, "b"]]:
+        """`draw`, and the divergence of q(e | x, pa) from the prior."""
+        kl, e = self._posterior(params, key, self._flat(value), parents)
+        return {f"latent{i}": own for i, own in enumerate(e)}, kl
 
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, tuple[Array, Array]]:
         """Mean [b, h, w, c] of the picture at latents of 0, which no picture had a part in, and the pixels' scale."""

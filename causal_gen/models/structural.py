@@ -116,7 +116,9 @@ class Structural:
         total, terms = jnp.zeros((self._num(batch),)), {}
         for i, mechanism in enumerate(self.mechanisms):
             own, name = jax.random.fold_in(key, i), self._key(mechanism)
-            more = {"fresh": self._fresh(params, jax.random.fold_in(own, 1), mechanism, batch)} if getattr(mechanism, "fresh", False) else {}
+            more = (
+                {"fresh": self._fresh(params, jax.random.fold_in(own, 1), mechanism, batch)} if getattr(mechanism, "fresh", False) else {}
+            )
             value, found = mechanism.loss(params[name], own, *self._split(mechanism, batch), step=step, train=train, **more)
             total = total + value
             terms |= {f"{name}_{self._key(mechanism)}": term for name, term in found.items()}

@@ -71,9 +71,9 @@ class MechanismConfig:
 class StructuralConfig:
     """The model section of a config.
 
-    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism for
-    some nodes, {node: {"name": "additive", ..}}; the others have `default`. One node may be a picture [h, w, c], which is the last of the
-    graph and has the mechanism `picture`.
+    graph: edges (parent, child) over the data's entries; `nodes` fixes their order and adds isolated ones. `mechanisms` names a mechanism
+    for some nodes, {node: {"name": "additive", ..}}; the others have `default`. One node may be a picture [h, w, c], which is the last
+    of the graph and has the mechanism `picture`.
     """
 
     name: str = "structural"

@@ -141,6 +141,7 @@ class UNet(nn.Module):
 
     Sides must divide by patch * 2^(levels - 1); `attention` lists levels by index, the middle attends if `middle_attention`.
     `coordinates` appends sines and cosines of the pixel's place at that many frequencies, which a convolution cannot know.
+    `sketch` is a picture, as good as something simpler draws it, which the first layer sees beside x.
     `patch` folds patch x patch pixels into channels on the way in and out: wide convolutions on a small plane run nearer to a
     machine's peak. The condition modulates every block (`modulate`), or draws a map of `canvas` channels that the first and
     the last layer see, or both. `remat` names what the backward pass recomputes of each block (nn/remat.py).
@@ -164,7 +165,11 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], t: Int[Array, "b"], condition: Float[Array, "b n f"] | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        t: Int[Array, "b"],
+        condition: Float[Array, "b n f"] | None = None,
+        sketch: Float[Array, "b h w s"] | None = None,
     ) -> Float[Array, "b h w out"]:
         width = 4 * self.channels
         embedding = nn.Dense(width, name="time_in")(timestep_embedding(t, self.channels))
@@ -188,6 +193,8 @@ class UNet(nn.Module):
             maps = Canvas((x.shape[1], x.shape[2], self.canvas), name="canvas")(condition)
             canvas = (maps.sum(1) + ground[None]).astype(self.dtype)
             x = jnp.concatenate([x, canvas], -1)
+        if sketch is not None:
+            x = jnp.concatenate([x, fold(sketch.astype(self.dtype), self.patch)], -1)
         if self.coordinates:
             x = jnp.concatenate([x, coordinate_channels(x, self.coordinates)], -1)
         h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(x)

@@ -81,7 +81,13 @@ def test_a_location_is_fitted_by_least_squares_whatever_its_scale():
     """A likelihood would weigh entries by 1 / scale^2, so that those of pure noise drown the others."""
     model = make()
     start = params(model)["mechanisms"]
-    nll = jax.jit(jax.value_and_grad(lambda m: model._mechanism_nll({"mechanisms": m}, KEY, batch())[1].sum()))
+    labels = model._terms.labels(batch(), len(batch()["a"]))
+
+    def total(mechanisms):
+        only = {"mechanisms": mechanisms}
+        return model._terms.mechanism_nll(labels, KEY, model._scale(only), model._location(only))[1].sum()
+
+    nll = jax.jit(jax.value_and_grad(total))
     value, slopes = nll(start)
     narrow, sharp = nll({**start, "log_scale": start["log_scale"] - 2.0})
     assert narrow > value
@@ -99,13 +105,13 @@ def test_labels_never_reach_abduction():
 def test_a_perfect_posterior_leaves_only_its_width_in_the_label_divergence():
     """KL between N(y, sigma^2) and p(z|y) = N(y, sigma^2) is zero; one sigma aside costs a half."""
     model = make(kl_reduction="sum")
-    unit, _ = model._labels(batch())
-    mean, log_variance = model._label_prior(unit)
+    labels, scale = model._terms.labels(batch(), len(batch()["a"])), model._scale(params(model))
+    mean, log_variance = model._terms.label_prior(labels[0])
     zero = jnp.zeros_like(mean)
-    kls = model._kls(params(model), batch(), zero, mean, zero, log_variance)
+    kls = model._terms.kls(labels, zero, mean, zero, log_variance, scale)
     np.testing.assert_allclose(kls["label_kl"], 0, atol=1e-5)
     aside = zero.at[:, 0, 0].set(CONFIG.label_scale / np.sqrt(CONFIG.block))
-    np.testing.assert_allclose(model._kls(params(model), batch(), aside, mean + aside, aside, log_variance)["label_kl"], 0.5, rtol=1e-3)
+    np.testing.assert_allclose(model._terms.kls(labels, aside, mean + aside, aside, log_variance, scale)["label_kl"], 0.5, rtol=1e-3)
 
 
 def test_guidance_weight_one_ignores_the_null_and_others_do_not():
