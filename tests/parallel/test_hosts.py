@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,24 @@ def test_sigterm_to_one_process_saves_the_same_step_on_both_and_resumes(tmp_path
     again = together(tmp_path / "run", f"--steps={target}", "--mesh=data=2,fsdp=4", devices=4)
     assert again.returncode == 0, again.stdout
     assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, target + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("process", "place", "step"), [(0, "compile", 0), (1, "compile", 0), (0, "evaluate", 4), (1, "evaluate", 4)])
+def test_sigterm_cuts_long_compiling_and_evaluation_of_both_short(tmp_path, process, place, step):
+    """An hour of compiling, a day of evaluation: both processes leave them, save the step that they have made, and go on from it later."""
+    start = time.monotonic()
+    cut = together(tmp_path / "run", "--long", f"--fault={process}:{place}:{int(signal.SIGTERM)}")
+    assert cut.returncode == 0, cut.stdout
+    assert time.monotonic() - start < 600
+    assert sorted(re.findall(r"\[(\d)\] process \d stopped at step (\d+) interrupted=True", cut.stdout)) == [
+        ("0", str(step)),
+        ("1", str(step)),
+    ]
+    assert steps(tmp_path / "run") == [step]
+    again = together(tmp_path / "run")
+    assert again.returncode == 0, again.stdout
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 7))
 
 
 @pytest.mark.slow

@@ -57,9 +57,7 @@ def test_a_signal_to_one_ends_both_in_one_line(begun, place, process, number):
     launcher, pids = begun(place)
     os.kill(pids[process], number)
     name = signal.Signals(number).name
-    assert said(launcher, number) == [
-        f"[0] interrupted by {name} to process {process}: all 2 processes end; the same command starts again"
-    ]
+    assert said(launcher, number) == [f"[0] interrupted by {name} to process {process}: all 2 processes end; the same command starts again"]
 
 
 @pytest.mark.slow
