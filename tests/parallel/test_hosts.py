@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,24 @@ def test_sigterm_to_one_process_saves_the_same_step_on_both_and_resumes(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("process", "place", "step"), [(0, "compile", 0), (1, "compile", 0), (0, "evaluate", 4), (1, "evaluate", 4)])
+def test_sigterm_cuts_long_compiling_and_evaluation_of_both_short(tmp_path, process, place, step):
+    """An hour of compiling, a day of evaluation: both processes leave them, save the step that they have made, and go on from it later."""
+    start = time.monotonic()
+    cut = together(tmp_path / "run", "--long", f"--fault={process}:{place}:{int(signal.SIGTERM)}")
+    assert cut.returncode == 0, cut.stdout
+    assert time.monotonic() - start < 600
+    assert sorted(re.findall(r"\[(\d)\] process \d stopped at step (\d+) interrupted=True", cut.stdout)) == [
+        ("0", str(step)),
+        ("1", str(step)),
+    ]
+    assert steps(tmp_path / "run") == [step]
+    again = together(tmp_path / "run")
+    assert again.returncode == 0, again.stdout
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 7))
+
+
+@pytest.mark.slow
 def test_eight_devices_go_on_as_two_processes_and_as_fewer_devices_and_back(tmp_path):
     """Saved at step 4 by 8 devices; five steps by others, of the same batches; five more by 8 again. What is only read is equal."""
     flags = ("--mesh=fsdp=-1",)
@@ -248,6 +267,21 @@ def test_processes_that_count_differently_are_all_told(others, said):
     for caller in callers:
         caller.join(timeout=30)
     assert len(heard) == 1 + len(others) and len(set(heard)) == 1 and re.search(said, heard[0]), heard
+
+
+def test_a_file_that_differs_between_hosts_is_named(monkeypatch):
+    """As two checkouts would: the same config, one line of code more."""
+    told = []
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "agree", lambda what, facts: told.append(json.dumps(facts)))
+    monkeypatch.setattr(hosts, "_name", lambda process: f"process {process}")
+    config = {"train": {"steps": 1}, "data": {"root": "/here"}}
+    hosts.agree_on_run(config)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n" * path.as_posix().endswith("train/loop.py"))
+    hosts.agree_on_run({**config, "data": {"root": "/there"}})
+    line = hosts._difference("config or code", told[0], 1, told[1])
+    assert re.search(r"config or code: code\.causal_gen/train/loop\.py is \"\w{12}\" on process 1, \"\w{12}\" on process 0", line)
 
 
 @pytest.mark.slow
