@@ -30,7 +30,9 @@ def a_run(tokenizer=None, fills=True, rows=ROWS):
 
 
 def read(run=None, length=8, vocabulary=5, **given):
-    return templates.read(flags(**given), run or a_run(), "tokens", Span(length, vocabulary))
+    found = templates.read(flags(**given), run or a_run(), "tokens", Span(length, vocabulary))
+    assert found is not None
+    return found
 
 
 def test_blanks_of_a_text_are_tokens_to_draw_and_so_is_what_comes_after_it():
@@ -63,7 +65,8 @@ def test_what_a_task_scores_is_drawn_given_the_rest():
 
 
 def test_nothing_said_is_nothing_known():
-    assert read() is None and read(a_run(fills=False), prompt="3,1") is None
+    assert templates.read(flags(), a_run(), "tokens", Span(8, 5)) is None
+    assert templates.read(flags(prompt="3,1"), a_run(fills=False), "tokens", Span(8, 5)) is None
 
 
 BAD = [
