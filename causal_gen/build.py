@@ -81,7 +81,7 @@ EVALUATION = {  # what is measured of a family
     "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
     "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
     "variable_transformer": "causal_gen.evaluate.variables:evaluate",
-    "hybrid_transformer": "causal_gen.evaluate.sequences:evaluate",
+    "hybrid_transformer": "causal_gen.evaluate.hybrid:evaluate",
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
 }

@@ -40,6 +40,7 @@ class PixelsConfig:
 
     patch: 0 gives tokens of `levels` grey levels; p > 0 gives vectors, the grey levels in [0, 1] of p x p patches in raster order.
     codebook: k > 0 gives tokens in the place of those vectors, eq. (2), of k codes that are fitted here.
+    places: every token also says in which row and column it is, for positions and visibilities that read that.
     standin: draw figures in the place of the set (data/digits.py).
     """
 
@@ -52,7 +53,8 @@ class PixelsConfig:
     shrink: int = dataclasses.field(default=1, metadata={"choices": (1, 2, 4, 7)})
     levels: int = at_least(256, 2, 256)
     patch: int = at_least(0, 0)
-    codebook: int = dataclasses.field(default=0, metadata={"min": 0, "max": 1 << 16})
+    codebook: int = at_least(0, 0, 1 << 16)
+    places: bool = False
     standin: bool = False
 
     def __post_init__(self):
@@ -60,6 +62,8 @@ class PixelsConfig:
             raise ValueError(f"patch={self.patch} does not divide the image's side, {self.side} pixels after shrink={self.shrink}")
         if self.codebook and (not self.patch or self.codebook < 2):
             raise ValueError(f"codebook={self.codebook} is of patches, two codes or more: set patch, or codebook to 0")
+        if self.places and self.patch and not self.codebook:
+            raise ValueError("places=true is about tokens, and patches without a codebook are vectors; set codebook, or places to false")
 
     @property
     def side(self) -> int:
@@ -77,6 +81,13 @@ class PixelsConfig:
         return self.codebook or self.levels
 
     @property
+    def grid(self) -> dict[str, Int[np.ndarray, "t"]]:
+        """Row and column of every token, where they are asked for."""
+        columns = self.side // max(self.patch, 1)
+        index = np.arange(self.length, dtype=np.int32)
+        return {"row": index // columns, "column": index % columns} if self.places else {}
+
+    @property
     def entries(self) -> Mapping[str, Entry]:
         """The sequence, and the picture's class."""
         digit = {"digit": Entry((), "int32", "", 0.0, 9.0, "class of the picture", 10)}
@@ -84,7 +95,8 @@ class PixelsConfig:
             shape = (self.length, self.patch**2)
             return {"patches": Entry(shape, "float32", "", 0.0, 1.0, "grey levels of patches in raster order"), **digit}
         what = "codes of patches" if self.codebook else "grey levels of pixels"
-        return {**token_entries(self.length, self.vocabulary, f"{what} in raster order"), **digit}
+        tokens = token_entries(self.length, self.vocabulary, f"{what} in raster order")
+        return {**tokens, **{name: Entry((self.length,), "int32", "", 0.0, None, f"{name} of a token") for name in self.grid}, **digit}
 
     def make(self) -> Pixels:
         """The source, its images in memory. Raises `DataError` where the set is in no data folder, a file is damaged, or there are fewer
@@ -174,7 +186,8 @@ class Pixels:
             return {"patches": cut(pixels, self.config.patch) / np.float32(255), **digit}
         else:
             tokens = (pixels.astype(np.int32) * self.config.levels // 256).reshape(len(pixels), -1)
-        return {"tokens": tokens, "loss_mask": np.ones(tokens.shape, np.float32), **digit}
+        places = {name: np.broadcast_to(place, tokens.shape) for name, place in self.config.grid.items()}
+        return {"tokens": tokens, "loss_mask": np.ones(tokens.shape, np.float32), **places, **digit}
 
     def _encode(self, images: UInt8[np.ndarray, "b h w"]) -> Int[np.ndarray, "b n"]:
         assert self.codes is not None

@@ -18,7 +18,7 @@ from causal_gen.types import Key, Params
 
 def measure(model: Any, params: Params, key: Key, source: Any, draws: int, batch_size: int) -> dict[str, Any]:
     """(1) of `draws` samples (0: leave it out), and (2); empty where the source has no such law."""
-    law = getattr(source, "config", None)
+    law: Any = getattr(source, "config", None)
     if not hasattr(law, "total_variation"):
         return {}
     out: dict[str, Any] = {"entropy": law.entropy}

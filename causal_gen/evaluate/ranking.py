@@ -2,7 +2,7 @@
 
 For items of k statements x_1 .. x_k of which one is true (grammatical), with scores s_j of the model:
 
-    s = log p(x), exact or a bound as the model has it;  or sum_i log p(x_i | all other tokens), where the model sees both sides      (1)
+    s = log p(x), exact or a bound as the model has it;  or sum_i log p(x_i | all other tokens), of a model trained by masks         (1)
     accuracy = share of items whose true statement has the highest score; m statements that share it count 1 / m                      (2)
     rank     = mean over items of 1 + (statements that score higher) + (others that score the same) / 2                               (3)
 
@@ -28,6 +28,8 @@ import numpy as np
 from causal_gen.data import statements
 from causal_gen.data.statements import Statements
 from causal_gen.evaluate.base import EvaluateConfig
+from causal_gen.models.hybrid_transformer_config import FILLED
+from causal_gen.models.objectives import Query
 from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.types import ConfigError, Float, Int, Key, Params
 
@@ -63,10 +65,9 @@ def _likelihood(model: Any, params: Params, key: Key, batch: Mapping[str, Any]) 
     return model.log_prob(params, key, batch)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _pseudo(model: Any, params: Params, key: Key, batch: Mapping[str, Any]) -> Any:
-    del key
-    return model.pseudo_log_prob(params, batch)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _pseudo(objective: str, model: Any, params: Params, key: Key, batch: Mapping[str, Any]) -> Any:
+    return model.log_prob(params, key, batch, query=Query(objective=objective, how="pseudo"))
 
 
 def scorer_of(model: Any, scoring: str) -> Any:
@@ -75,9 +76,11 @@ def scorer_of(model: Any, scoring: str) -> Any:
     if given:
         raise ConfigError(f"evaluate: the model is conditioned on {given[0]!r}, which statements do not say; they cannot be ranked")
     if scoring == "pseudo":
-        if not hasattr(model, "pseudo_log_prob"):
-            raise ConfigError(f"evaluate.scoring: pseudo needs a model that sees both sides of a token, {type(model).__name__} does not")
-        return _pseudo
+        kinds = getattr(model.config, "objectives", ()) if hasattr(model, "config") else ()
+        masked = next((kind.called for kind in kinds if kind.kind in FILLED), None)
+        if masked is None:
+            raise ConfigError(f"evaluate.scoring: pseudo needs a model that is trained by masks, this {type(model).__name__} is not")
+        return functools.partial(_pseudo, masked)
     if model.log_prob is None or model.likelihood is None:
         raise ConfigError(f"evaluate.scoring: {type(model).__name__} has no likelihood; set it to pseudo")
     return _likelihood

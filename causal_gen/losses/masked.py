@@ -34,7 +34,7 @@ def over_time(hidden: Bool[Array, "b t"], weight: Float[Array, "b"], scored: Boo
 def rates(logits: Float[Array, "b t v"], targets: Int[Array, "b t"], w: Float[Array, "v"]) -> Float[Array, "b t"]:
     """Eq. (5), of which w = 1 throughout is -log mu_x."""
     log_mu = jax.nn.log_softmax(logits.astype(jnp.float32))
-    chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=bool)
+    chosen, w = jax.nn.one_hot(targets, logits.shape[-1], dtype=bool), w[None, None]
     own, told = jnp.where(chosen, w, 0).sum(-1), jnp.where(chosen, log_mu, 0).sum(-1)
     return (w * jnp.exp(log_mu)).sum(-1) - own * (1 + told)
 
@@ -44,7 +44,7 @@ def parts(
 ) -> Float[Array, "b t"]:
     """Eq. (6); 0 where all digits are shown."""
     logits, digits = logits.astype(jnp.float32), jnp.asarray(digits)
-    same = digits[targets][:, :, :, None] == digits.T  # [b, t, l, v]: token v has the digit that x has
+    same = digits[targets][:, :, :, None] == digits.T[None, None]  # [b, t, l, v]: token v has the digit that x has
     agrees = (same | ~shown[..., None]).all(2)
     total = jax.nn.logsumexp(jnp.where(agrees, logits, -jnp.inf), -1)
     right = jax.nn.logsumexp(jnp.where(agrees[:, :, None] & same, logits[:, :, None], -jnp.inf), -1)

@@ -316,6 +316,13 @@ class HybridTransformer(CausalTransformer):
             return -(categorical.nll(logits, tokens) * counts).sum(-1)
         return -self._bound(params, o, key, batch) * counts.sum(-1)
 
+    def pseudo_log_prob(self, params: Params, batch: Batch) -> Float[Array, "b"]:
+        """The log-probability of every token given all others, summed: of the objective that draws, or the first that fills in masks."""
+        for o in (self.way, *self.config.objectives):
+            if o.kind in FILLED:
+                return self.log_prob(params, jax.random.key(0), batch, Query(objective=o.called, how="pseudo"))
+        raise ConfigError("pseudo-likelihood: no objective fills in masks, so that none sees both sides; ask for the likelihood")
+
     def _bound(self, params: Params, o: ObjectiveConfig, key: Key, batch: Batch) -> Float[Array, "b"]:
         """Nats a token at most: the loss of diffusion, for other masks that of ARDM; draws lie in a stratum each."""
         if o.kind != "diffusion":

@@ -163,7 +163,8 @@ class SubTokens:
 
     def decode(self, digits: Int[Array, "... l"]) -> Int[Array, "..."]:
         """The tokens that digits [.., l] stand for."""
-        return (digits * jnp.asarray(self.base ** np.arange(self.parts)[::-1])).sum(-1)
+        scale = jnp.asarray(self.base ** np.arange(self.parts)[::-1]).reshape((1,) * (digits.ndim - 1) + (-1,))
+        return (digits * scale).sum(-1)
 
 
 def check_mask(mask: int, vocabulary: int) -> None:

@@ -27,14 +27,21 @@ def test_pixel_tokens_are_the_grey_levels_in_raster_order():
     assert images.max() > 200 and batch["loss_mask"].all()
 
 
-@pytest.mark.parametrize("fields", [{}, {"shrink": 4, "levels": 2}, {"shrink": 2, "patch": 7}, {"patch": 4}])
+@pytest.mark.parametrize("fields", [{}, {"shrink": 4, "levels": 2, "places": True}, {"shrink": 2, "patch": 7}, {"patch": 4}])
 def test_batches_have_the_declared_shapes_and_ranges(fields):
     found = source(**fields)
     batch = found.gather("train", np.array([3, 1, 3]))
     assert set(batch) == set(found.entries) and "stand-in" in found.name and found.stats()
     for name, entry in found.entries.items():
         assert batch[name].shape == (3, *entry.shape) and str(batch[name].dtype) == entry.dtype
-        assert (batch[name] >= entry.low).all() and (batch[name] <= entry.high).all()
+        assert (batch[name] >= entry.low).all() and (entry.high is None or (batch[name] <= entry.high).all())
+
+
+def test_places_are_rows_and_columns_of_the_raster():
+    batch = source(patch=4, codebook=10, places=True).gather("test", ROWS)
+    assert (batch["row"][:, 7 * 2 + 5] == 2).all() and (batch["column"][:, 7 * 2 + 5] == 5).all() and batch["row"].max() == 6
+    with pytest.raises(ValueError, match="places=true is about tokens"):
+        PixelsConfig(patch=4, places=True)
 
 
 def test_patches_come_back_as_the_image():

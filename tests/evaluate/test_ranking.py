@@ -15,6 +15,7 @@ from causal_gen.data.grammar import GrammarConfig, WordTokenizer
 from causal_gen.data.statements import Statements
 from causal_gen.evaluate import ranking
 from causal_gen.evaluate.base import EvaluateConfig
+from causal_gen.models.hybrid_transformer_config import HybridTransformerConfig, ObjectiveConfig
 from causal_gen.types import ConfigError, DataError
 
 KEY = jax.random.key(0)
@@ -22,16 +23,15 @@ KEY = jax.random.key(0)
 
 @dataclasses.dataclass(frozen=True)
 class Counter:
-    """Likes small tokens: -log p is their sum over what is scored; from both sides it likes large ones."""
+    """Likes small tokens: -log p is their sum over what is scored; by its masked objective it likes large ones."""
 
     likelihood: str | None = "exact"
     context: tuple[str, ...] = ()
+    config: HybridTransformerConfig = HybridTransformerConfig(objectives=(ObjectiveConfig(), ObjectiveConfig(kind="masked", name="m")))
 
     def log_prob(self, params, key, batch, query=None):
-        return -(batch["tokens"] * batch["loss_mask"]).sum(1)
-
-    def pseudo_log_prob(self, params, batch):
-        return (batch["tokens"] * batch["loss_mask"]).sum(1)
+        sign = 1 if query is not None and (query.objective, query.how) == ("m", "pseudo") else -1
+        return sign * (batch["tokens"] * batch["loss_mask"]).sum(1)
 
 
 ITEMS = Statements(
@@ -79,6 +79,8 @@ def test_what_cannot_be_scored_is_refused_in_a_line():
     source = Source(one=ITEMS)
     with pytest.raises(ConfigError, match="has no likelihood; set it to pseudo"):
         ranking.measure(Counter(None), None, KEY, source, EvaluateConfig())
+    with pytest.raises(ConfigError, match="pseudo needs a model that is trained by masks, this Counter is not"):
+        ranking.measure(Counter(config=HybridTransformerConfig()), None, KEY, source, EvaluateConfig(scoring="pseudo"))
     with pytest.raises(ConfigError, match="conditioned on 'digit', which statements do not say"):
         ranking.measure(Counter(context=("digit",)), None, KEY, source, EvaluateConfig())
     with pytest.raises(ConfigError, match="evaluate.statements: made up has no tokenizer"):

@@ -1,0 +1,31 @@
+"""BICO: a causal model goes on with both directions of attention and masked tokens, and learns facts backwards too (Lv et al. 2023)."""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("causal", "tiny"))
+    config = ConfigDict()
+    config.data = {"name": "reversal", "size": 200, "test_size": 40, "letters": 1, "alphabet": 400}
+    denoising = {"kind": "masked", "name": "denoising", "hides": "all", "shifted": True, "low": 0.0, "high": 1.0}
+    config.model = {"name": "hybrid_transformer", "objectives": ({"kind": "next"}, denoising)}
+    config.model.mixer = {"kind": "phases", "steps": (500,), "stages": ((1.0, 0.0), (0.0, 1.0))}
+    config.model.drawn = "next" if mode == "causal" else "denoising"
+    if mode == "causal":
+        config.model.objectives, config.model.mixer = ({"kind": "next"},), {}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "backend": "dense"}
+    config.train = {"steps": 1_500, "batch_size": 60, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.1, "ema_decay": 0.99}
+    config.checkpoint = {"every": 1_500}
+    config.log = {"every": 500, "eval_every": 0, "pictures_every": 0}
+    config.evaluate = {"scenes": 200, "batch_size": 200}
+    if mode == "tiny":
+        config.data.update({"size": 12, "test_size": 4, "alphabet": 30})
+        config.model.mixer.steps = (2,)
+        config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
+        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
+        config.checkpoint.every = 2
+        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
+        config.evaluate.update({"scenes": 8, "batch_size": 8})
+    return config

@@ -1,0 +1,40 @@
+"""GPT-BERT: next tokens and masked tokens in one stack, masked ones predicted a place earlier so that both share the readout.
+
+    python -m experiments.train --config=configs/hybrid_transformer/gpt_bert.py --workdir=runs/gpt_bert
+    python -m experiments.evaluate --workdir=runs/gpt_bert
+
+Of every batch half of the rows is read causally and half of them whole, with 15 to 30% of their bytes hidden (Charpentier and Samuel 2024).
+Modes: `causal` and `masked` (the baselines: all rows by one objective, asked for both), `draw` (a whole batch by one objective, by chance),
+`bandit` (by what has been learned faster than usual), and `tiny` (CI).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+
+MIXERS = {"draw": {"kind": "draw"}, "bandit": {"kind": "bandit"}}
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("causal", "masked", *MIXERS, "tiny"))
+    causal, masked = {"causal": (1.0, 0.0), "masked": (0.0, 1.0)}.get(mode, (1.0, 1.0))
+    config = ConfigDict()
+    config.data = {"name": "text", "tokenizer": "bytes", "length": 64, "test_size": 2_000}
+    config.model = {"name": "hybrid_transformer", "visibility": "causal()", "mixer": MIXERS.get(mode, {})}
+    config.model.objectives = (
+        {"kind": "next", "name": "causal", "share": causal},
+        {"kind": "masked", "shifted": True, "low": 0.15, "high": 0.3, "share": masked},
+    )
+    config.model.transformer = {"width": 64, "layers": 4, "heads": 4, "position": "rope", "backend": "dense", "scan": False}
+    config.train = {"steps": 500, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50, "weight_decay": 0.1, "ema_decay": None}
+    config.checkpoint = {"every": 500}
+    config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
+    config.evaluate = {"scenes": 64, "batch_size": 100}
+    if mode == "tiny":
+        config.data.update({"length": 16, "documents": 4, "size": 64, "test_size": 16})
+        config.model.transformer.update({"width": 16, "layers": 2, "heads": 2})
+        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
+        config.checkpoint.every = 2
+        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
+        config.evaluate.update({"scenes": 8, "batch_size": 8})
+    return config

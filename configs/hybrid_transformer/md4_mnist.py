@@ -1,0 +1,30 @@
+"""MD4 on grey levels of MNIST, against a causal transformer of the same size on the same rows (Shi et al. 2024)."""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("causal", "full", "full_causal", "tiny"))
+    config = ConfigDict()
+    causal = mode.endswith("causal")
+    config.data = {"name": "pixels", "levels": 5, "shrink": 1 if mode.startswith("full") else 2, "test_size": 250}
+    config.model = {"name": "hybrid_transformer", "objectives": ({"kind": "next" if causal else "diffusion"},), "draws": 16}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "position": "learned", "backend": "dense"}
+    config.train = {"steps": 500, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 80, "weight_decay": 0.0, "ema_decay": 0.99}
+    config.checkpoint = {"every": 500}
+    config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
+    config.evaluate = {"scenes": 4, "batch_size": 50}
+    if mode.startswith("full"):
+        config.train.update({"steps": 20_000, "time_limit": 600.0, "annealing": "time", "batch_size": 8})
+        config.evaluate.batch_size = 4
+    if mode == "tiny":
+        config.data.update({"standin": True, "size": 64, "test_size": 16, "shrink": 7})
+        config.model.draws = 2
+        config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
+        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
+        config.checkpoint.every = 2
+        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
+        config.evaluate.update({"scenes": 8, "batch_size": 8})
+    return config

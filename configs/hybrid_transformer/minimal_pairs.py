@@ -1,0 +1,27 @@
+"""Minimal pairs of a small grammar, scored as BabyLM scores models: causal, masked and both at equal tokens (Hu et al. 2024)."""
+
+from ml_collections import ConfigDict
+
+from configs.common import check_mode
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    check_mode(mode, ("causal", "masked", "tiny"))
+    config = ConfigDict()
+    config.data = {"name": "grammar", "size": 2_000, "test_size": 1_000}
+    objectives = {"next": {"kind": "next"}, "masked": {"kind": "masked", "shifted": True, "low": 0.15, "high": 0.6}}
+    wanted = {"causal": ("next",), "masked": ("masked",)}.get(mode, ("next", "masked"))
+    config.model = {"name": "hybrid_transformer", "objectives": tuple(objectives[name] for name in wanted)}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "backend": "dense"}
+    config.train = {"steps": 200, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 20, "weight_decay": 0.0, "ema_decay": 0.99}
+    config.checkpoint = {"every": 200}
+    config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
+    config.evaluate = {"scenes": 64, "batch_size": 200, "scoring": "pseudo" if mode == "masked" else "likelihood"}
+    if mode == "tiny":
+        config.data.update({"size": 64, "test_size": 16, "pairs": 4})
+        config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
+        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
+        config.checkpoint.every = 2
+        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
+        config.evaluate.update({"scenes": 8, "batch_size": 8})
+    return config
