@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -49,6 +50,16 @@ def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.n
         even = planner.price(losses, planner.even(model.length, budget))
         out["plan"] = {"counts": counts, "nats": planner.price(losses, counts), "nats_even": even, "nats_one_a_step": float(losses.sum())}
     return out
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The samplers in a line."""
+    told = []
+    for policy, of in found.items():
+        shown = [f"{name} {of[name]:.4f}" for name in ("solved", "rows", "right", "local_2", "global_2") if name in of]
+        if shown:
+            told.append(f"{policy}: {', '.join(shown)} in {of['calls']:.1f} calls")
+    return "; ".join(told)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
