@@ -1,4 +1,12 @@
-"""Minimal pairs of a small grammar, scored as BabyLM scores models: causal, masked and both at equal tokens (Hu et al. 2024)."""
+"""Minimal pairs of a small grammar, scored as BabyLM scores models: causal, masked and both at equal tokens (Hu et al. 2024).
+
+    python -m experiments.train --config=configs/hybrid_transformer/minimal_pairs.py --workdir=runs/minimal_pairs
+    python -m experiments.evaluate --workdir=runs/minimal_pairs
+
+2,000 sentences (causal_gen/data/grammar.py), 200 steps of 64, each sentence going to one of the two objectives; 200 pairs of each of seven
+phenomena: `statements` of evaluate/metrics.json. Ranked by likelihood, or by --config.evaluate.scoring=pseudo. Modes: `causal` and `masked`
+(by pseudo-likelihood; the baselines, all sentences to one objective) and `tiny` (CI).
+"""
 
 from ml_collections import ConfigDict
 
