@@ -86,7 +86,7 @@ def _graph(values: Any, overrides: dict[str, str]) -> tuple[Any, Any]:
         from causal_gen import build as border
 
         return Admg(border.restore(values.workdir, overrides).model.graph).project(values.latent), None
-    if not values.graph.endswith(graph_files.SUFFIXES) and ("-" in values.graph or "\n" in values.graph):
+    if not values.graph.endswith(graph_files.SUFFIXES) and any(arrow in values.graph for arrow in ("->", "<-")):
         return Admg.parse(values.graph, values.latent), None
     network = graph_files.read_bif(values.graph) if values.graph.endswith(".bif") else None
     return graph_files.read_graph(values.graph, values.latent), network
