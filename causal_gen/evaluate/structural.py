@@ -66,15 +66,15 @@ def _told(one: dict[str, float]) -> str:
 
 def noises(model: Any, noise: Any, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """(1) and (2) for every node whose noise is one number an example; a Gumbel draw is judged by all its entries, pooled."""
-    found = {}
-    for mechanism in model.mechanisms:
-        if len(mechanism.nodes) > 1 or not hasattr(noise[mechanism.nodes[0]], "ndim"):
-            continue
-        name, value = mechanism.nodes[0], np.asarray(noise[mechanism.nodes[0]], np.float64)
+    found, single = {}, {}
+    for value in noise.items():
+        single |= dict([value]) if hasattr(value[1], "ndim") else {name: part for name, part in value[1].items() if name in rows}
+    for name in (name for name in model.graph.nodes if name in single):
+        value = np.asarray(single[name], np.float64)
         law = "norm" if value.ndim == 1 else "gumbel_r"
         flat = value.reshape(len(value), -1)
         one = {"std": float(flat.std()), "ks": float(stats.kstest(flat.reshape(-1), law).statistic)}
-        pairs = [(flat[:, k], rows[column.name]) for column in mechanism.parents for k in range(flat.shape[1])]
+        pairs = [(flat[:, k], rows[parent]) for parent in model.graph.parents(name) for k in range(flat.shape[1])]
         found[name] = one | {"parent_correlation": max((_rank(e, x) for e, x in pairs), default=math.nan)}
     return found
 

@@ -139,7 +139,10 @@ class Structural:
         del query
         found, num = {}, self._num(batch)
         for mechanism in self.mechanisms:
-            told = mechanism.conditional(params[self._key(mechanism)], self._split(mechanism, batch)[1], num)
+            value, above = self._split(mechanism, batch)
+            if len(mechanism.nodes) > 1:  # within a group too a node is told its parents, and does not look at itself
+                above = {**value, **above}
+            told = mechanism.conditional(params[self._key(mechanism)], above, num)
             for name, one in told.items():
                 found[name] = base.Prediction(moments=one) if isinstance(one, tuple) else base.Prediction(logits=one)
         return {name: found[name] for name in self.graph.nodes}
