@@ -13,7 +13,7 @@ from causal_gen.scm.transform import Affine, Spline
 from causal_gen.structure.graph import Dag
 from causal_gen.types import ConfigError, Entry, at_least, choice
 
-REAL = ("linear", "additive", "location_scale", "spline", "diffusion")
+REAL = ("linear", "additive", "location_scale", "spline", "diffusion", "vae")
 DISCRETE = ("discrete", "table")
 
 
@@ -26,6 +26,7 @@ class MechanismConfig:
     location_scale   mean and scale of normal noise from a network
     spline           a monotone spline of `bins` bins on [-bound, bound] standard deviations, all its numbers from a network
     diffusion        a conditional diffusion of `timesteps` steps, inverted by DDIM in `sampling.steps` (and `sampling.refine` sweeps)
+    vae              a conditional variational autoencoder of `latents` entries: a bound for a likelihood
 
     and for a discrete one (`default` stands for the first of them there)
 
@@ -41,6 +42,7 @@ class MechanismConfig:
     bound: float = at_least(4.0, 1.0)
     noise: str = choice("normal", "spline")
     timesteps: int = at_least(100, 10)
+    latents: int = at_least(4, 1)
     scaling: str = choice("standard", *(kind for kind in SCALINGS if kind != "standard"))
 
     def real(self, column: Column, parents: tuple[Column, ...], sampling: Any) -> Any:
@@ -56,6 +58,11 @@ class MechanismConfig:
             process = GaussianProcess(self.timesteps, prediction="v")
             net = Net(1 + TIME + inputs, 1, self.widths)
             return Diffusion(column, parents, net, process, min(sampling.steps, self.timesteps), sampling.refine)
+        if self.name == "vae":
+            from causal_gen.models.vae_mechanism import Variational
+
+            encoder, decoder = Net(1 + inputs, 2 * self.latents, self.widths), Net(self.latents + inputs, 1, self.widths)
+            return Variational(column, parents, self.latents, encoder, decoder)
         spline = self.name == "spline" or (self.name == "additive" and self.noise == "spline")
         transform = Spline(self.bins, self.bound) if spline else Affine()
         conditional = (1 if self.name == "additive" else transform.size) if parents else 0
