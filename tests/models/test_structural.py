@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -13,8 +14,9 @@ from scipy import stats
 import causal_gen as cg
 from causal_gen.build import build
 from causal_gen.data.scm import LINEAR
+from causal_gen.evaluate.structural import contributions
 from causal_gen.scm.counterfactual import abduct, counterfactual, predict, sample
-from causal_gen.types import ConfigError, InterventionError
+from causal_gen.types import ConfigError, InterventionError, UserError
 
 KEY = jax.random.key(0)
 EDGES = {
@@ -90,7 +92,9 @@ def test_draws_under_an_intervention_have_the_mean_and_covariance_of_the_formula
     assert (np.abs(np.cov(drawn.T) - covariance) <= 4 * errors + 1e-5).all()
 
 
-@pytest.mark.parametrize(("system", "mechanism"), [("triangle", "spline"), ("triangle", "maf"), ("discrete", "discrete")])
+@pytest.mark.parametrize(
+    ("system", "mechanism"), [("triangle", "spline"), ("triangle", "maf"), ("triangle", "vae"), ("discrete", "discrete")]
+)
 def test_laws_of_interventions(system, mechanism):
     """Null interventions give the row back; what is not below stays where it was, exactly; the node takes its value; noise has its tree."""
     model, params = experiment(system, mechanism).model, perturbed(system, mechanism)
@@ -161,6 +165,66 @@ def test_one_flow_of_all_nodes_sees_parents_alone():
     for node, slope in slopes.items():
         for other, value in slope.items():
             assert bool(jnp.any(value != 0)) == (other in made.model.graph.parents(node)), (node, other)
+
+
+def test_a_diffusions_round_trip_errs_less_the_finer_its_steps():
+    """And it hands on what it was set to, all that is not below staying where it was."""
+    model, params = experiment("triangle", "diffusion").model, perturbed("triangle", "diffusion", 0.1)
+    rows, errors = experiment("triangle", "diffusion").data.gather("test", np.arange(32)), []
+    for steps in (10, 100):
+        finer = dataclasses.replace(model, mechanisms=tuple(dataclasses.replace(one, steps=steps) for one in model.mechanisms))
+        noise = abduct(finer, params, KEY, rows)
+        back = predict(finer, params, noise)
+        errors.append(max(float(jnp.abs(back[name] - rows[name]).mean() / rows[name].std()) for name in rows))
+    assert errors[1] < 0.03 and errors[1] < errors[0] / 3, errors
+    moved = predict(finer, params, noise, do=cg.do(x2=1.0))
+    np.testing.assert_array_equal(moved["x1"], back["x1"])
+    assert bool((moved["x2"] == 1).all()) and bool(jnp.any(moved["x3"] != back["x3"])) and model.likelihood is None
+
+
+def test_contributions_of_a_linear_model_are_the_squares_of_its_total_slopes():
+    """(I - B)^-1 diag(sd): row d, squared, as shares of the variance."""
+    model, params = true_lines()
+    names = list(LINEAR)
+    weights = np.array([[LINEAR[child][1].get(parent, 0.0) for parent in names] for child in names])
+    mix = (np.linalg.inv(np.eye(4) - weights) * np.array([LINEAR[name][2] for name in names])[None])[names.index("d")] ** 2
+    found = contributions(model, params, KEY, "d")
+    assert abs(sum(found.values()) - 1) < 1e-6
+    np.testing.assert_allclose([found[name] for name in names], mix / mix.sum(), atol=0.02)
+
+
+def test_evidence_that_is_impossible_or_not_finite_is_named_with_its_row():
+    model, source = experiment("discrete", "table").model, experiment("discrete", "table").data
+    rows = dict(source.gather("test", np.arange(8)))
+    params = model.fit(model.init(KEY), source.gather("train", np.arange(400)))
+    for value, said in ((7, "row 3, column 'y': 7 is none of its values 0..2"), (-1, "row 3, column 'y': -1 is none")):
+        with pytest.raises(UserError, match=said):
+            abduct(model, params, KEY, {**rows, "y": np.where(np.arange(8) == 2, value, rows["y"])})
+    never = {**params, "z": {"free": params["z"]["free"].at[int(rows["z"][0])].set(-jnp.inf)}}
+    with pytest.raises(UserError, match=rf"row 1: z={rows['z'][0]} has probability zero given its parents"):
+        abduct(model, never, KEY, rows)
+    real, given = experiment("triangle", "spline"), experiment("triangle", "spline").data.gather("test", np.arange(8))
+    with pytest.raises(UserError, match="row 5, column 'x2': nan is not finite"):
+        abduct(real.model, perturbed("triangle", "spline"), KEY, {**given, "x2": np.where(np.arange(8) == 4, np.nan, given["x2"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class Mute:
+    """A mechanism that draws and cannot look back."""
+
+    inner: object
+    abduct: None = None
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_mechanism_that_cannot_abduct_is_named_where_a_counterfactual_is_asked():
+    model, params = experiment("triangle", "spline").model, perturbed("triangle", "spline")
+    mute = dataclasses.replace(model, mechanisms=(*model.mechanisms[:2], Mute(model.mechanisms[2])))
+    with pytest.raises(UserError, match="the mechanism of 'x3' cannot abduct"):
+        abduct(mute, params, KEY, experiment("triangle", "spline").data.gather("test", np.arange(8)))
+    assert sample(mute, params, KEY, 8)["x3"].shape == (8,)
 
 
 def test_a_table_is_fitted_to_the_shares_of_the_rows():
