@@ -131,7 +131,8 @@ def asked(values: Any, run: Any) -> Question:
         raise UserError(f"model {run.config['model']['name']!r} generates nothing that could be drawn or set; evaluate it instead")
     spans = getattr(run.model, "spans", {})
     factors = [name for name in run.model.actable if name not in spans]
-    names = {name: run.data.entries[name].names for name in factors if name in run.data.entries}
+    entries = getattr(run.data, "entries", {})
+    names = {name: entries[name].names for name in factors if name in entries}
     tokenizer = getattr(run.data, "tokenizer", None) if spans else None
     question = parse(values.do, values.shift, factors, spans, tokenizer, _edges(run.model), names)
     for text in values.soft:
