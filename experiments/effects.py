@@ -115,7 +115,7 @@ def _refuse_unidentified(values: Any, trained: Any) -> None:
         raise cli.UsageError(f"--confounded={wrong[0]}: write --confounded='x<->y'")
     if values.kind not in ("total", "causation") or values.given:
         raise cli.UsageError(f"--confounded is checked for total effects of everyone; not for kind {values.kind} or --given")
-    graph = Admg.from_edges(trained.model.graph.edges, pairs, trained.model.graph.nodes)
+    graph = Admg(trained.model.graph, pairs)  # pyright: ignore[reportArgumentType]  (pairs of two, as checked)
     found = identify(graph, Effect((values.outcome,), (values.cause,)))
     unlike = _latent_in_mechanisms(graph, values.cause, values.outcome)
     if unlike:
