@@ -8,8 +8,8 @@ path             along the paths given alone, --path='x>m>y'; several are taken 
 causation        probability of necessity, of sufficiency and of both, with what data alone say about them
 
 Prints a table, what the numbers rest on, and JSON last. --given='z>0' asks for those whose natural values fulfil it, --evidence for rows
-of the data. Intervals: refits on rows drawn with replacement, 200 at once where the fit has a closed form; else --refits=5 trains
-five times, into WORKDIR/refits. --confounded='x<->y' says that a cause of both is not in the data: what the graph then does not identify is
+of the data. Intervals: refits on rows drawn with replacement, 200 at once where the fit has a closed form; else --refits=5 trains five
+times, into WORKDIR/refits. --confounded='x<->y' says that a cause of both is not in the data: what the graph then does not identify is
 refused.
 """
 
@@ -45,13 +45,17 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("kind", "total", kinds, "which effect; see above", flag_values=values)
     flags.DEFINE_multi_string("path", [], "for kind path: nodes from cause to outcome, 'x>m>y'; repeat for several", flag_values=values)
     flags.DEFINE_multi_string("hold", [], "for kind controlled: FACTOR=VALUE", flag_values=values)
-    flags.DEFINE_multi_string("given", [], "NAME>NUMBER (or >= < <= = !=) of natural values; repeat for several at once", flag_values=values)
+    flags.DEFINE_multi_string(
+        "given", [], "NAME>NUMBER (or >= < <= = !=) of natural values; repeat for several at once", flag_values=values
+    )
     flags.DEFINE_float("event", None, "take the outcome as whether it is this value", flag_values=values)
     flags.DEFINE_string("evidence", None, "effects on given rows, SPLIT:START:STOP or a FILE.csv|npz [fresh units]", flag_values=values)
     flags.DEFINE_multi_string("confounded", [], "'x<->y': a common cause of both is not in the data", flag_values=values)
     text = "P(event) under do(to) and under do(from) of an experiment of your own, '0.6,0.2', for kind causation"
     flags.DEFINE_string("experiment", None, text, flag_values=values)
-    flags.DEFINE_integer("refits", None, "models fitted anew for the interval [200 in closed form, else 0]", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer(
+        "refits", None, "models fitted anew for the interval [200 in closed form, else 0]", lower_bound=0, flag_values=values
+    )
     flags.DEFINE_integer("num", 20_000, "fresh units that are drawn", lower_bound=30, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the units, and of the rows of refits", lower_bound=0, flag_values=values)
 
@@ -119,11 +123,13 @@ def _refuse_unidentified(values: Any, trained: Any) -> None:
     found = identify(graph, Effect((values.outcome,), (values.cause,)))
     unlike = _latent_in_mechanisms(graph, values.cause, values.outcome)
     if unlike:
-        raise cli.UsageError(f"effect: the graph identifies {found}, but not by this model, whose mechanism of {unlike} knows no latent cause")
+        raise cli.UsageError(
+            f"effect: the graph identifies {found}, but not by this model, whose mechanism of {unlike} knows no latent cause"
+        )
 
 
 def _latent_in_mechanisms(graph: Any, cause: str, outcome: str) -> str | None:
-    """A node between whose regression on its parents is not its mechanism, or whose noise is not independent: the model's answer is then wrong."""
+    """A node between whose regression on its parents is not its mechanism, or whose noise is shared: the model then answers wrongly."""
     from causal_gen.structure.graph_mixed import Admg
     from causal_gen.structure.graph_separation import separated
 
@@ -147,7 +153,10 @@ def _extrapolations(values: Any, trained: Any) -> list[str]:
         value = values[name].value
         if not column.min() <= value <= column.max():
             beyond = max(column.min() - value, value - column.max()) / max(column.std(), 1e-12)
-            lines.append(f"warning: do({values.cause}={value:g}) lies {beyond:.2g} sd beyond the training rows' {column.min():.4g}..{column.max():.4g}: an extrapolation")
+            lines.append(
+                f"warning: do({values.cause}={value:g}) lies {beyond:.2g} sd beyond the training rows' "
+                f"{column.min():.4g}..{column.max():.4g}: an extrapolation"
+            )
     return lines
 
 
@@ -194,7 +203,10 @@ def _effects(values: Any, trained: Any, contrasts: dict[str, Any]) -> dict[str, 
         out[kind] = {"value": estimate.value, "standard_error": estimate.error, "interval": list(ends)}
         units_kept = estimate.units
     shown = f" = {values.event:g}" if values.event is not None else ""
-    print(f"{values.cause}: {low:g} -> {high:g}, on {values.outcome}{shown}; {units_kept:,} {units}{', given ' + ', '.join(map(str, conditions)) if conditions else ''}")
+    print(
+        f"{values.cause}: {low:g} -> {high:g}, on {values.outcome}{shown}; {units_kept:,} {units}"
+        + (f", given {', '.join(map(str, conditions))}" if conditions else "")
+    )
     print(f"{'effect':14}{'value':>10}  {'sampling':>10}  {f'{LEVEL:.0%} interval':>21}")
     for kind, line in rows.items():
         print(f"{kind:14}{line}")
@@ -296,7 +308,10 @@ def _rests_on(values: Any, trained: Any, found: dict[str, Any]) -> list[str]:
     if any(getattr(trained.model, "discrete", ())) and (values.kind == "causation" or values.evidence):
         lines.append("the Gumbel-max choice of noise of discrete nodes; another one gives other numbers with the same data")
     if values.kind == "causation":
-        lines.append("bounds (Tian & Pearl): the data named alone, whatever the noise" + ("" if values.experiment else "; 'the model's do' rests on the graph"))
+        lines.append(
+            "bounds (Tian & Pearl): the data named alone, whatever the noise"
+            + ("" if values.experiment else "; 'the model's do' rests on the graph")
+        )
     elif found["refits"]:
         lines.append(f"intervals: {found['refits']} refits on rows drawn with replacement; a wrong graph is in none of them")
     else:

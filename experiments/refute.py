@@ -2,8 +2,8 @@
 
 Prints a scorecard that ends in "do not trust this", "these data cannot tell" or "not refuted", and JSON last. Observations alone never say
 more than "cannot tell": what would, is an --environment, rows in which the nodes of --do were set to what stands in their columns.
---environment=simulator asks the data's own equations, where there are some, for the test rows under --do. All p-values share one level of 1% by
-Holm's method: the chance of any false alarm.
+--environment=simulator asks the data's own equations, where there are some, for the test rows under --do. All p-values share one level of
+1% by Holm's method: the chance of any false alarm.
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("environment", None, text, flag_values=values)
     text = "a node that was set: NODE=VALUE, or NODE alone where its column says to what; repeat for several"
     flags.DEFINE_multi_string("do", [], text, flag_values=values)
-    flags.DEFINE_string("cause", None, "of the effect that is fitted anew [the first node that was set, else the first node]", flag_values=values)
+    flags.DEFINE_string(
+        "cause", None, "of the effect that is fitted anew [the first node that was set, else the first node]", flag_values=values
+    )
     flags.DEFINE_string("outcome", None, "of that effect [the last node downstream of it]", flag_values=values)
-    flags.DEFINE_integer("num", 2_000, "how many rows of the test split and of the environment, at most", lower_bound=30, flag_values=values)
-    flags.DEFINE_integer("refits", None, "models fitted anew [200 in closed form, else those in WORKDIR/refits]", lower_bound=2, flag_values=values)
+    flags.DEFINE_integer(
+        "num", 2_000, "how many rows of the test split and of the environment, at most", lower_bound=30, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "refits", None, "models fitted anew [200 in closed form, else those in WORKDIR/refits]", lower_bound=2, flag_values=values
+    )
     flags.DEFINE_integer("seed", 0, "of the units drawn", lower_bound=0, flag_values=values)
 
 
@@ -108,8 +114,13 @@ def _environment(values: Any, trained: Any, acted: dict[str, float | None]) -> d
     rows = evidence.load(values.environment, trained, values.num).batch
     for name, value in acted.items():
         if value is not None and name in rows and not np.allclose(rows[name], value, rtol=1e-4, atol=1e-6):
-            raise cli.UsageError(f"environment {values.environment}: --do={name}={value:g}, but its column {name} holds other values; write --do={name}")
-    return {**{name: np.full(len(next(iter(rows.values()))), value, np.float32) for name, value in acted.items() if value is not None}, **rows}
+            raise cli.UsageError(
+                f"environment {values.environment}: --do={name}={value:g}, but its column {name} holds other values; write --do={name}"
+            )
+    return {
+        **{name: np.full(len(next(iter(rows.values()))), value, np.float32) for name, value in acted.items() if value is not None},
+        **rows,
+    }
 
 
 def _refits(values: Any, trained: Any, train: Any) -> Any:
@@ -148,7 +159,11 @@ def _print(card: Any) -> None:
     for kind in dict.fromkeys(check.kind for check in card.checks):
         print(kind)
         own = [check for check in card.checks if check.kind == kind]
-        shown = own if len(own) <= 12 else sorted(own, key=lambda check: (check.passed is not False, check.p if check.p is not None else 1.0))[:12]
+        shown = (
+            own
+            if len(own) <= 12
+            else sorted(own, key=lambda check: (check.passed is not False, check.p if check.p is not None else 1.0))[:12]
+        )
         for check in shown:
             p = f"p = {check.p:.2g}" if check.p is not None else ""
             print(f"  {marks[check.passed]:7}{check.name:34}{p:13}{check.detail}")

@@ -3,16 +3,17 @@
     axioms         null intervention gives the rows back; what is set takes its value; do, then undo; what is not downstream stays exactly
     observations   the noise of held-out rows has its law, and is independent between nodes                                (1)
     refits         placebo, the cause shuffled: no effect; a random common cause: the same effect; four stretches of rows: one effect
-    environment    rows under an intervention that training never saw: of every node that was not set, mean, spread, and slope on what was set,
+    environment    rows under an intervention that training never saw: of every node that was not set, mean, spread and slope on what was,
                    against what the model says of these interventions:   z = (seen - told) / sqrt(s_seen^2/m + s_told^2/N + s_fit^2)  (2)
 
-s_fit is the spread over refits, so that a model is not accused of having been fitted to few rows; where it is trained and there are no refits,
-`TOLERANCE` standard deviations are granted in its place. All tests with a p-value share one level `ALPHA` by Holm's method, which keeps the chance
-of any false alarm below it.
+s_fit is the spread over refits, so that a model is not accused of having been fitted to few rows; where it is trained and there are no
+refits, `TOLERANCE` standard deviations are granted in its place. All tests with a p-value share one level `ALPHA` by Holm's method, which
+keeps the chance of any false alarm below it.
 
-What no row of observations can refute is said: in a linear-Gaussian model an edge whose ends have the same other parents can be turned round, and
-every law stays what it was (Verma & Pearl 1990); a hidden common cause along an edge can be traded for its slope. Without an environment, or with one
-in which nothing moves that could have moved, the verdict is that these data cannot tell. Letters: m rows, N units drawn, r refits.
+What no row of observations can refute is said: in a linear-Gaussian model an edge whose ends have the same other parents can be turned
+round, and every law stays what it was (Verma & Pearl 1990); a hidden common cause along an edge can be traded for its slope. Without an
+environment, or with one in which nothing moves that could have moved, the verdict is that these data cannot tell. Letters: m rows, N units
+drawn, r refits.
 """
 
 from __future__ import annotations
@@ -102,12 +103,23 @@ def axioms(model: Any, params: Params, key: Key, rows: Rows, bound: float = 1e-3
         stays += [bool((told[name] == own[name]).all()) for name in own if name not in below]
         if all(np.issubdtype(told[name].dtype, np.floating) for name in below - {cause}):
             again = asking.abduct(model, params, key, told)
-            back.append((cause, jax.device_get(asking.predict(model, params, again, do=do(**{cause: jnp.asarray(rows[cause], jnp.float32)})))))
+            back.append(
+                (cause, jax.device_get(asking.predict(model, params, again, do=do(**{cause: jnp.asarray(rows[cause], jnp.float32)}))))
+            )
     found.append(Check("axioms", "effectiveness", f"{sum(takes)} of {len(takes)} nodes take the value they are set to", all(takes)))
-    found.append(Check("axioms", "reach", f"{sum(stays)} of {len(stays)} pairs of a node set and one not downstream of it: unchanged, exactly", all(stays)))
+    found.append(
+        Check(
+            "axioms",
+            "reach",
+            f"{sum(stays)} of {len(stays)} pairs of a node set and one not downstream of it: unchanged, exactly",
+            all(stays),
+        )
+    )
     if not back:
         return [*found, Check("axioms", "reversibility", "not checked: discrete nodes draw their noise anew")]
-    worst = max((_near("reversibility", f"do({cause}), then undone", told, rows, 10 * bound) for cause, told in back), key=lambda c: not c.passed)
+    worst = max(
+        (_near("reversibility", f"do({cause}), then undone", told, rows, 10 * bound) for cause, told in back), key=lambda c: not c.passed
+    )
     return [*found, worst]
 
 
@@ -128,14 +140,23 @@ def _near(name: str, what: str, told: Rows, rows: Rows, bound: float) -> Check:
 def observations(model: Any, params: Params, key: Key, rows: Rows, fitted: int) -> list[Check]:
     """(1) for the nodes whose noise is one standard normal number; `fitted` is how many rows the model was fitted to."""
     noise = jax.device_get(asking.abduct(model, params, key, rows))
-    single = {name: np.asarray(value, np.float64) for name, value in noise.items() if getattr(value, "ndim", 0) == 1 and _normal(model, name)}
+    single = {
+        name: np.asarray(value, np.float64) for name, value in noise.items() if getattr(value, "ndim", 0) == 1 and _normal(model, name)
+    }
     if not single:
         return [Check("observations", "noise", "not checked: no node has noise of one normal number")]
     num = len(next(iter(single.values())))
     error, share, found = np.sqrt(1 / num + 1 / fitted), num * fitted / (num + fitted), []
     for name, e in single.items():
         gap = stats.kstest(e, "norm").statistic
-        found.append(Check("observations", f"law of {name}'s noise", f"largest gap to the normal {gap:.3f}", p=float(stats.kstwobign.sf(gap * np.sqrt(share)))))
+        found.append(
+            Check(
+                "observations",
+                f"law of {name}'s noise",
+                f"largest gap to the normal {gap:.3f}",
+                p=float(stats.kstwobign.sf(gap * np.sqrt(share))),
+            )
+        )
     names = list(single)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
@@ -161,7 +182,11 @@ def unknown(model: Any) -> list[str]:
     turned = ", ".join(f"{b} -> {a}" for a, b in equivalents(model.graph))
     lines = []
     if turned:
-        rest = "the other model fits equally well" if linear else "the same independences hold; only the form assumed of the mechanisms speaks against it"
+        rest = (
+            "the other model fits equally well"
+            if linear
+            else "the same independences hold; only the form assumed of the mechanisms speaks against it"
+        )
         lines.append(f"an edge turned round ({turned}, each by itself): {rest}")
     if model.graph.edges:
         lines.append("a common cause of two joined nodes that is not in the data: its share is in the slope between them")
@@ -174,7 +199,9 @@ def unknown(model: Any) -> list[str]:
 @functools.partial(jax.jit, static_argnums=0)
 def _told(model: Any, params: Params, noise: Any, acts: Any) -> dict[str, jax.Array]:
     """What each of r sets of parameters says, {node: [r, N]}."""
-    return jax.lax.map(lambda own: {name: value.astype(jnp.float32) for name, value in model.predict(own, noise, None, acts).items()}, params)
+    return jax.lax.map(
+        lambda own: {name: value.astype(jnp.float32) for name, value in model.predict(own, noise, None, acts).items()}, params
+    )
 
 
 def environment(
@@ -197,7 +224,9 @@ def environment(
     found, moved = [], False
     for name in (name for name in model.graph.nodes if name not in acted):
         for label, pick in _readings(seen[name]):
-            checks, noticed = _compared(f"{name}{label}", pick, np.asarray(told[name])[0], seen, acted, name, before, None if anew is None else anew[name])
+            checks, noticed = _compared(
+                f"{name}{label}", pick, np.asarray(told[name])[0], seen, acted, name, before, None if anew is None else anew[name]
+            )
             found += checks
             moved |= noticed
     return found, moved

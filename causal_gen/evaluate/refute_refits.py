@@ -1,11 +1,11 @@
-"""Attempts to refute an effect by fitting the model anew, for models whose fit has a closed form: placebo, random common cause, stretches of rows.
+"""Attempts to refute an effect by fitting a closed form anew: placebo, random common cause, stretches of rows.
 
     placebo              the cause's column shuffled, `TRIES` times: the mean effect is 0 within 3 of its standard errors
     random common cause  a column of noise made a parent of cause and outcome: the effect moves by less than 2 of its standard errors
     stability            the effect in `STRETCHES` stretches of rows as they stand:  sum_k (a_k - a)^2 / (K s^2) ~ chi2_{K-1}          (1)
 
-with s the effect's standard error over refits on rows drawn with replacement. A model that passes is a fit that works; that its graph is wrong
-none of them can show. The first two are after the refuters of DoWhy (Sharma & Kiciman 2020). Letters: n rows.
+with s the effect's standard error over refits on rows drawn with replacement. A model that passes is a fit that works; that its graph is
+wrong none of them can show. The first two are after the refuters of DoWhy (Sharma & Kiciman 2020). Letters: n rows.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def attempts(model: Any, refits: Params | None, key: Any, rows: Rows, cause: str
     shuffled = [refit(model, {**rows, cause: rng.permutation(rows[cause])}, ones) for _ in range(TRIES)]
     placebo = effects(model, _stacked(shuffled))
     limit = 3 * placebo.std(ddof=1) / np.sqrt(TRIES) + 1e-6
-    text = f"the effect of {cause} on {outcome} is {own:.4g}; with {cause} shuffled {placebo.mean():.2g} +- {placebo.std(ddof=1):.2g} a time"
+    text = (
+        f"the effect of {cause} on {outcome} is {own:.4g}; with {cause} shuffled {placebo.mean():.2g} +- {placebo.std(ddof=1):.2g} a time"
+    )
     found = [Check("refits", "placebo", text, bool(abs(placebo.mean()) <= limit))]
     wider = with_random(model, cause, outcome)
     again = refit(wider, {**rows, RANDOM: rng.standard_normal(num).astype(np.float32)}, ones)
@@ -76,6 +78,8 @@ def with_random(model: Any, cause: str, outcome: str) -> Any:
     mechanisms = [Monotone(column, (), model.mechanisms[0].transform)]
     for one in model.mechanisms:
         if one.column.name in (cause, outcome):
-            one = dataclasses.replace(one, parents=(column, *one.parents), driven=1, conditioner=Line(1 + sum(p.width for p in one.parents)))
+            one = dataclasses.replace(
+                one, parents=(column, *one.parents), driven=1, conditioner=Line(1 + sum(p.width for p in one.parents))
+            )
         mechanisms.append(one)
     return dataclasses.replace(model, graph=graph, mechanisms=tuple(mechanisms), discrete=(None, *model.discrete))
