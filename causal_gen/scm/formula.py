@@ -207,7 +207,7 @@ class Table:
     def marginal(self, names: Iterable[str]) -> Table:
         """Summed over all other variables."""
         kept = tuple(name for name in self.names if name in set(names))
-        return Table(kept, self.array.sum(tuple(i for i, name in enumerate(self.names) if name not in kept)))
+        return Table(kept, np.asarray(self.array.sum(tuple(i for i, name in enumerate(self.names) if name not in kept))))
 
 
 def times(one: Table, other: Table) -> Table:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
@@ -91,7 +91,8 @@ class NotIdentified(UserError):
         forest_names = ", ".join(graph.sorted(forest))
         pairs = [f"{a} <-> {b}" for a, b in graph.bidirected if a in forest and b in forest]
         super().__init__(
-            f"effect: {effect} is not identified by the graph: hedge F = {{{forest_names}}}, F' = {{{names}}}, joined by {', '.join(pairs)}; two models can agree in all that is observed and differ in it. "
+            f"effect: {effect} is not identified by the graph: hedge F = {{{forest_names}}}, F' = {{{names}}}, joined by "
+            f"{', '.join(pairs)}; two models can agree in all that is observed and differ in it. "
             f"Measure a latent cause of {outer[0]} and of what it is joined to, or randomise {outer[0]}"
         )
 
@@ -206,7 +207,7 @@ class _Search:
         if len(districts) > 1:  # 4
             parts = [self.unconditional(part, everything - part, graph, kernel) for part in districts]
             return fm.total(graph.sorted(everything - y - x), fm.product(reversed(parts)))
-        inner = districts[0]
+        inner = next(iter(districts))
         around = graph.district(next(iter(inner)))
         if around == everything:  # 5
             raise NotIdentified(self.effect, self.graph, everything, inner)
@@ -231,11 +232,3 @@ def _observed(graph: Admg, name: str) -> Prob:
     part = graph.subgraph(before)
     district = part.district(name)
     return Prob((name,), graph.sorted((district | part.parents(*district)) - {name}))
-
-
-def joint_of_rows(columns: dict[str, Sequence[int]], sizes: dict[str, int]) -> Table:
-    """The observed frequencies of rows: `columns` are codes 0 .. sizes[name] - 1, all of one length."""
-    names = tuple(columns)
-    counts = np.zeros([sizes[name] for name in names])
-    np.add.at(counts, tuple(np.asarray(columns[name]) for name in names), 1.0)
-    return Table(names, counts / counts.sum())

@@ -219,7 +219,8 @@ def front_door_sets(graph: Dag | Admg, x: Collection[str], y: Collection[str]) -
 def instruments(graph: Dag | Admg, x: str, y: str) -> tuple[tuple[str, frozenset[str]], ...]:
     """Instruments W of the effect of `x` on `y`, each with a smallest set Z to condition on, eq. (5): for linear models.
 
-    Neither is a descendant of x. For every W the minimal sets that separate it from y are tried; an instrument that needs a larger set is not found.
+    Neither is a descendant of x. For every W the minimal sets that separate it from y are tried; an instrument that needs a larger set
+    is not found.
     """
     mixed = _mixed(graph)
     _ends(mixed, [x], [y])

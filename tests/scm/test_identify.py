@@ -5,7 +5,7 @@ import pytest
 
 from causal_gen.scm import formula as fm
 from causal_gen.scm.formula import Prob, Table
-from causal_gen.scm.identify import Effect, NotIdentified, identify, joint_of_rows
+from causal_gen.scm.identify import Effect, NotIdentified, identify
 from causal_gen.structure.graph import Dag
 from causal_gen.structure.graph_mixed import Admg
 from causal_gen.types import DataError, GraphError
@@ -133,8 +133,8 @@ def test_where_the_data_say_nothing_the_answer_is_undefined_and_elsewhere_it_is_
     np.testing.assert_allclose(told, [[0.5, 2 / 3], [0.5, 1 / 3]])
 
 
-def test_a_dag_without_latents_and_frequencies_of_rows_will_do():
-    table = joint_of_rows({"x": [0, 0, 1, 1], "y": [0, 1, 1, 1]}, {"x": 2, "y": 2})
+def test_a_dag_without_latents_will_do():
+    table = Table.joint(("x", "y"), np.array([[0.25, 0.25], [0.0, 0.5]]))
     told = identify(Dag.from_edges([("x", "y")]), Effect.parse("p(y | do(x))")).evaluate(table)
     np.testing.assert_allclose(told, [[0.5, 0.0], [0.5, 1.0]])
 
