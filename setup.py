@@ -27,6 +27,7 @@ REQUIRES = [
 EXTRAS = {
     "tpu": ["jax[tpu]>=0.10"],  # libtpu
     "gpu": ["jax[cuda13]>=0.10"],  # CUDA wheels; on older drivers install jax[cuda12] instead
+    "table": ["pyarrow>=16"],  # tables of the user's own in Parquet, in data/table.py only
     "sweep": ["optuna>=5.0"],  # hyper-parameter studies, in launch/ only
     "dev": [
         "pytest>=8",  # tests

@@ -50,6 +50,7 @@ DATA = {
     "needles": "causal_gen.data.needles:NeedlesConfig",
     "confounded": "causal_gen.data.confounded:ConfoundedConfig",
     "scm": "causal_gen.data.scm:ScmConfig",
+    "table": "causal_gen.data.table:TableConfig",
     "wired": "causal_gen.data.wired:WiredConfig",
     "tagging": "causal_gen.data.labelled:TaggingConfig",
     "pairs": "causal_gen.data.pairs:PairsConfig",

@@ -34,7 +34,7 @@ Noise: TypeAlias = Any  # a pytree of exogenous draws, batch axis first
 class Entry:
     """One entry of a batch: the shape of an example, its dtype, its physical unit and support (None: unbounded).
 
-    Tokens say how many values they may take, 0 .. vocabulary - 1.
+    Tokens and categories say how many values they may take, 0 .. vocabulary - 1, and categories what a person calls them (`names`).
     """
 
     shape: tuple[int, ...]
@@ -44,6 +44,7 @@ class Entry:
     high: float | None = None
     description: str = ""
     vocabulary: int | None = None
+    names: tuple[str, ...] = ()
 
 
 class UserError(Exception):

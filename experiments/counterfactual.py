@@ -2,8 +2,8 @@
 
 Writes counterfactual.npz (factual_NAME, reconstruction_NAME, counterfactual_NAME, and truth_NAME where a simulator knows it),
 grid.png and metrics.json into --out, and prints that JSON last. A range adds an axis: counterfactual_NAME is [b, k, ...]; two
-ranges give [b, k, l, ...]. Sequences that are no pictures have counterfactual.txt in the place of
-grid.png: the answers beside the evidence.
+ranges give [b, k, l, ...]. In the place of grid.png sequences that are no pictures have counterfactual.txt, the answers beside the
+evidence, and rows of a table counterfactual.csv, a line for every row and every value of a range.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ EXAMPLE = """
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=20 --do=light=90 --num=8
 python -m experiments.counterfactual --workdir=runs/demo --do=angle=-30:30:7 --evidence=test:0:4
 python -m experiments.counterfactual --workdir=runs/demo --shift=light=-15 --evidence=my_pictures/ --out=answers
+python -m experiments.counterfactual --workdir=runs/mine --do=smoker=no --evidence=patients.csv
 python -m experiments.counterfactual --workdir=runs/table --do='treatment->outcome=1' --soft=normal:x1=0,2
 python -m experiments.counterfactual --workdir=runs/text --do='tokens[5]=17' --num=4
 python -m experiments.counterfactual --workdir=runs/text --do='text[10:14]="1912"' --evidence=speech.txt --draws=8
@@ -52,7 +53,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     if not question.terms:
         known = "write --do='tokens[5]=17'" if sequence else f"the factors are {', '.join(trained.model.actable)}"
         raise cli.UsageError(f"--do, --shift or --soft is missing; {known}")
-    cli.warn(question.warnings(trained.data.entries))
+    cli.warn(question.warnings(trained.data.entries, trained.config["data"]["stats"]))
     given = evidence.load(values.evidence, trained, values.num)
     missing = [name for name in trained.model.needs if name not in given.batch]
     if missing:
@@ -64,6 +65,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     with mesh.current(trained.params):
         answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
     metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
+    if outside := question.outside(trained.data.entries, trained.config["data"]["stats"]):
+        metrics["outside"] = outside
     metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
     if values.draws > 1:
         metrics |= _drawn_again(trained, answers, question, given, values)
@@ -85,7 +88,12 @@ def _meaning(trained: Any) -> str:
     if getattr(trained.model, "spans", None):
         return f"{questions.GUMBEL}."
     edges = ", ".join(f"{parent} -> {child}" for parent, child in trained.model.graph.edges if child in trained.model.actable)
-    return f"{questions.MEANING}. Graph of the factors: {edges or 'no edges'}."
+    drawn = "; of discrete factors also on the Gumbel-max choice of noise, others being possible" if _discrete(trained) else ""
+    return f"{questions.MEANING}{drawn}. Graph of the factors: {edges or 'no edges'}."
+
+
+def _discrete(trained: Any) -> bool:
+    return any(trained.data.entries[name].vocabulary for name in trained.model.actable if name in trained.data.entries)
 
 
 def _scenes(trained: Any, question: Any, given: Any, seed: int) -> dict[str, Any]:
@@ -169,12 +177,15 @@ def _write_arrays(path: Path, answers: dict[str, Any], question: Any, num: int) 
 
 
 def _show(out: Path, trained: Any, answers: dict[str, Any], question: Any, given: Any) -> str:
-    """Write what a person reads or looks at, and return its name: grid.png, or counterfactual.txt."""
+    """Write what a person reads or looks at, and return its name: grid.png, counterfactual.txt or counterfactual.csv."""
+    from experiments import tables
+
     asked = ", ".join(f"{name} = {value}" for name, value in question.spell().items())
     title = f"{asked}: counterfactuals of the model at step {trained.step}"
     node = next(iter(getattr(trained.model, "spans", {})), None)
     if node is None and "image" not in answers["factual"]:
-        return "no grid.png (single numbers are no pictures)"
+        tables.write(out / "counterfactual.csv", tables.beside(answers, question, given.num, trained.data.entries), trained.data.entries)
+        return "counterfactual.csv (no grid.png: single numbers are no pictures)"
     if node is None:
         _draw(out / "grid.png", answers, question, title, lambda entries: entries["image"])
         return "grid.png"
@@ -240,14 +251,20 @@ def _scores(answers: dict[str, Any], question: Any) -> dict[str, Any]:
     for name in factors:
         means = np.asarray([float(np.mean(cell[name])) for cell in cells])
         scores["factors"][name]["counterfactual"] = means.reshape(question.shape).tolist()
+        if np.asarray(again[name]).dtype.kind == "i":  # of categories the mean says little
+            changed = np.asarray([float(np.mean(cell[name] != again[name])) for cell in cells])
+            scores["factors"][name]["changed"] = changed.reshape(question.shape).tolist()
     truths = answers["truth"]
     if truths is not None:
         pairs = list(zip(cells, truths, strict=True))
-        scores["truth_mae"] = float(np.mean([gap(cell["image"], truth["image"]) for cell, truth in pairs]))
-        scores["copy_mae"] = float(np.mean([gap(factual["image"], truth["image"]) for truth in truths]))
+        if "image" in factual:
+            scores["truth_mae"] = float(np.mean([gap(cell["image"], truth["image"]) for cell, truth in pairs]))
+            scores["copy_mae"] = float(np.mean([gap(factual["image"], truth["image"]) for truth in truths]))
         for name in factors:
             if name in truths[0]:
                 scores["factors"][name]["truth_mae"] = float(np.mean([gap(cell[name], truth[name]) for cell, truth in pairs]))
+                if name in factual:
+                    scores["factors"][name]["copy_mae"] = float(np.mean([gap(factual[name], truth[name]) for truth in truths]))
     return scores
 
 

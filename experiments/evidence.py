@@ -3,13 +3,12 @@
 test:0:16        rows 0 to 15 of the test split; the simulator, where there is one, knows their true counterfactuals
 FILE.npz         arrays named as the entries are (image [b, h, w, c], in 0..1 or uint8), or as counterfactual.npz names them
 FILE.png|jpg     one picture; a FOLDER holds several
-FILE.csv         a header of entry names, `image` being paths relative to the file
+FILE.csv         a header of entry names, `image` being paths relative to the file; or FILE.parquet, where pyarrow is installed
 FILE.txt         UTF-8 text for a model of text, cut into rows of its length; the last is filled up, which changes nothing before
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.data import corpus
+from causal_gen.data import corpus, table
 from causal_gen.data.tokenizer import END, check_tokens
 from causal_gen.types import DataError
 
@@ -65,7 +64,7 @@ def load(text: str | None, run: Any, num: int) -> Evidence:
         batch = {"image": _pictures([path], entries["image"].shape)}
     elif path.suffix == ".npz":
         batch = _arrays(path, entries, num)
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         batch = _table(path, entries, num)
     elif path.suffix == ".txt" and "tokens" in entries and hasattr(run.data, "tokenizer"):
         batch, lengths = _text(path, run, num)
@@ -79,6 +78,8 @@ def _readable(run: Any) -> str:
     """What can be evidence for a run, for a line about what cannot."""
     if "image" in run.data.entries:
         return "SPLIT:START:STOP, a FILE.npz|png|jpg|csv or a FOLDER of pictures"
+    if all(not entry.shape for entry in run.data.entries.values()):
+        return "SPLIT:START:STOP, a FILE.csv or a FILE.npz"
     return "SPLIT:START:STOP" + (", a FILE.npz or a FILE.txt" if hasattr(run.data, "tokenizer") else " or a FILE.npz")
 
 
@@ -161,24 +162,18 @@ def _unit(path: Path, name: str, value: np.ndarray) -> np.ndarray:
 
 
 def _table(path: Path, entries: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for _, row in zip(range(num), csv.DictReader(file), strict=False)]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"evidence {path}: not a CSV text file ({error}); write a header and one row an example") from error
+    what = f"evidence {path}"
+    cells = {name: list(column[:num]) for name, column in table.read(path, what).items()}
     known = [name for name, entry in entries.items() if name == "image" or not entry.shape]
-    names = [name for name in (rows[0] if rows else {}) if name in known]
+    names = [name for name in cells if name in known]
     if not names:
-        raise DataError(f"evidence {path}: no row, or no column of {', '.join(known) or 'numbers'}; write a header with these names")
+        raise DataError(f"{what}: no column of {', '.join(known) or 'numbers'}; write a header with these names")
     batch = {}
     for name in names:
         if name == "image":
-            batch[name] = _pictures([path.parent / str(row[name]) for row in rows], entries[name].shape)
-            continue
-        try:
-            batch[name] = np.asarray([float(row[name]) for row in rows], entries[name].dtype)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"evidence {path}: column {name!r} holds something that is no number ({error}); mend the file") from error
+            batch[name] = _pictures([path.parent / str(cell) for cell in cells[name]], entries[name].shape)
+        else:
+            batch[name] = table.column(cells[name], entries[name], f"{what}: column {name!r}")
     return batch
 
 

@@ -91,19 +91,34 @@ class Question:
             mask[term.places] = True
         return mask
 
-    def warnings(self, entries: Mapping[str, Any]) -> list[str]:
-        """A line for every `do` value outside of what the data covers: it is answered, but by extrapolation."""
-        lines = []
+    def outside(self, entries: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+        """What is set to values that the data do not cover: {node: values, the data's low and high, distance in standard deviations}.
+
+        The data cover the support that their entry declares, and where that is unbounded what the training rows span (`stats`).
+        """
+        found = {}
         for term in self.terms:
-            entry = entries.get(term.node.partition("->")[0])
+            node = term.node.partition("->")[0]
+            entry, known = entries.get(node), (stats or {}).get(node, {})
             if term.kind != "do" or entry is None or term.start is not None:
                 continue
-            low, high = (-math.inf if entry.low is None else entry.low), (math.inf if entry.high is None else entry.high)
-            outside = [value for value in term.values if not low <= value <= high]
-            if outside:
-                values = ", ".join(f"{value:g}" for value in outside)
-                unit = f" {entry.unit}" if entry.unit else ""
-                lines.append(f"warning: do({term.node}={values}) lies outside of the data's {low:g}..{high:g}{unit}: an extrapolation")
+            low = known.get("low", -math.inf) if entry.low is None else entry.low
+            high = known.get("high", math.inf) if entry.high is None else entry.high
+            values = [value for value in term.values if not low <= value <= high]
+            if values:
+                gap = max(max(low - value, value - high) for value in values)
+                std = known.get("std")
+                found[term.node] = {"values": values, "low": low, "high": high, "distance": gap / std if std else None}
+        return found
+
+    def warnings(self, entries: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> list[str]:
+        """A line for every `do` value outside of what the data covers: it is answered, but by extrapolation."""
+        lines = []
+        for node, found in self.outside(entries, stats).items():
+            values, unit = ", ".join(f"{value:g}" for value in found["values"]), entries[node.partition("->")[0]].unit
+            where = f"the data's {found['low']:g}..{found['high']:g}{f' {unit}' if unit else ''}"
+            far = f" by {found['distance']:.2g} standard deviations" if found["distance"] else ""
+            lines.append(f"warning: do({node}={values}) lies outside of {where}: an extrapolation{far}")
         return lines
 
 
@@ -116,7 +131,10 @@ def asked(values: Any, run: Any) -> Question:
         raise UserError(f"model {run.config['model']['name']!r} generates nothing that could be drawn or set; evaluate it instead")
     spans = getattr(run.model, "spans", {})
     factors = [name for name in run.model.actable if name not in spans]
-    question = parse(values.do, values.shift, factors, spans, getattr(run.data, "tokenizer", None) if spans else None, _edges(run.model))
+    entries = getattr(run.data, "entries", {})
+    names = {name: entries[name].names for name in factors if name in entries}
+    tokenizer = getattr(run.data, "tokenizer", None) if spans else None
+    question = parse(values.do, values.shift, factors, spans, tokenizer, _edges(run.model), names)
     for text in values.soft:
         if spans:
             raise InterventionError(f"--soft={text}: tokens are names, not amounts; set them by --do")
@@ -135,15 +153,17 @@ def parse(
     spans: Mapping[str, Span] | None = None,
     tokenizer: Any = None,
     edges: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> Question:
     """Raises `InterventionError` for what is no FACTOR=VALUE, an unknown factor or edge, or a factor, edge or position named twice.
 
-    `spans` are the nodes that are sequences, `tokenizer` that of their text where it is text, `edges` those that can be acted upon.
+    `spans` are the nodes that are sequences, `tokenizer` that of their text where it is text, `edges` those that can be acted upon,
+    `names` {factor: what its values are called}.
     """
     question = Question(())
     for kind, texts in (("do", dos), ("shift", shifts)):
         for text in texts:
-            term = _in_sequence(kind, text, spans, tokenizer) if spans else _term(kind, text, factors, edges)
+            term = _in_sequence(kind, text, spans, tokenizer) if spans else _term(kind, text, factors, edges, names or {})
             question = joined(question, term, f"--{kind}={text}")
     return question
 
@@ -225,11 +245,16 @@ def _soft(text: str, factors: Sequence[str], edges: Sequence[str], seed: int) ->
     return Term(name, kind, (given,), name, (",".join(f"{number:g}" for number in numbers),), seed=seed)
 
 
-def _term(kind: str, text: str, factors: Sequence[str], edges: Sequence[str]) -> Term:
+def _term(kind: str, text: str, factors: Sequence[str], edges: Sequence[str], names: Mapping[str, Sequence[str]]) -> Term:
     node, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value:
         raise InterventionError(f"--{kind}={text}: write --{kind}=FACTOR=VALUE, for instance --{kind}={factors[0]}=20")
     node = _node(f"--{kind}={text}", node, factors, edges)
+    known = names.get(node.partition("->")[0], ())
+    if known:
+        if value not in known:
+            raise InterventionError(f"--{kind}={text}: {value!r} is no value of {node}; {schema.suggest(value, known)}")
+        return Term(node, kind, (float(known.index(value)),), node, (value,))
     numbers = _values(f"--{kind}={text}", value)
     return Term(node, kind, numbers, node, tuple(f"{v:g}" for v in numbers), is_range=":" in value)
 

@@ -1,6 +1,7 @@
 """Draw fresh examples from a trained model, under an intervention if one is given.
 
-Writes samples.npz, and grid.png, or samples.txt for sequences that are no pictures. --prompt sets the first tokens of sequences.
+Writes samples.npz, and grid.png, samples.txt for sequences that are no pictures, or samples.csv for rows of a table. --prompt sets the
+first tokens of sequences.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     question, spans = questions.asked(values, trained), getattr(trained.model, "spans", {})
     if values.prompt and not spans:
         raise cli.UsageError("--prompt is the beginning of a sequence, and this model draws none; leave it out")
-    cli.warn(question.warnings(trained.data.entries))
+    cli.warn(question.warnings(trained.data.entries, trained.config["data"]["stats"]))
     key = jax.random.key(values.seed)
     if spans:
         ((node, span),) = spans.items()
@@ -81,6 +82,7 @@ def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[st
     import numpy as np
 
     from causal_gen.evaluate import pictures
+    from experiments import tables
 
     out.mkdir(parents=True, exist_ok=True)
     stacked = {name: np.stack([rows[name] for rows in drawn], 1) for name in drawn[0]}
@@ -91,7 +93,8 @@ def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[st
     title = f"{num} samples at step {trained.step}, {asked}"
     node = next(iter(getattr(trained.model, "spans", {})), None)
     if node is None and "image" not in drawn[0]:
-        readable = "no grid.png (single numbers are no pictures)"
+        tables.write(out / "samples.csv", tables.drawn(drawn, question, num, trained.data.entries), trained.data.entries)
+        readable = f"{out / 'samples.csv'} (no grid.png: single numbers are no pictures)"
     elif node is None or hasattr(trained.data, "images"):
         seen = [rows["image"] if node is None else trained.data.images(rows[node]) for rows in drawn]
         readable = pictures.grid(dict(zip(labels, seen, strict=True)), out / "grid.png", title)

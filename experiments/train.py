@@ -49,6 +49,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     model, data, steps = experiment.config["model"]["name"], experiment.config["data"]["name"], experiment.train.steps
     size = experiment.data.size("train")
     print(f"train: {model} on {data} ({size:,} examples), {steps:,} steps of {experiment.train.batch_size}, into {workdir}", flush=True)
+    if hasattr(experiment.model, "remarks"):
+        cli.warn(experiment.model.remarks(size))
     with jax.debug_nans(True) if values.debug_nans else contextlib.nullcontext():
         done = border.train(experiment, workdir, profile)
     if done.interrupted:
@@ -77,6 +79,8 @@ def _example(run: Any) -> str:
     """An intervention to try first: a factor a standard deviation above its mean, or a token."""
     name = run.model.actable[0]
     stats = run.config["data"]["stats"].get(name, {})
+    if "categories" in stats:
+        return f"{name}={stats['categories'][-1]}"
     if "mean" in stats:
         return f"{name}={stats['mean'] + stats['std']:.3g}"
     return f"'{name}[5]=1'" if name in getattr(run.model, "spans", {}) else f"{name}=1"

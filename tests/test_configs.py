@@ -36,6 +36,7 @@ SMALL = {
     "confounded": {"data.size": 64, "data.test_size": 16},
     "wired": {"data.size": 64, "data.test_size": 16},
     "scm": {"data.size": 64, "data.test_size": 16},
+    "table": {"data.test_share": 0.2},
 }
 
 

@@ -37,6 +37,7 @@ HOMES = {  # package -> where it may be imported
     "safetensors": ("causal_gen/train/export.py",),
     "tensorflow_datasets": ("causal_gen/data/",),
     "tokenizers": ("causal_gen/data/tokenizer.py",),
+    "pyarrow": ("causal_gen/data/table.py",),
     "optuna": ("launch/",),
     "tensorflow": (),
     "torch": (),

@@ -50,13 +50,15 @@ def load(folder: Path, name: str, sha256: str) -> bytes:
 class Deferred:
     """A source that is opened when it is first touched, so that a run restores where its dataset is gone.
 
-    One that fitted something before training (its config has `reopen`) takes it from the folder where its run kept it.
+    One that fitted something before training (its config has `reopen`) takes it from the folder where its run kept it, and one whose
+    entries are told by its data (`entries_of`) from the statistics.
     """
 
     def __init__(self, config: Any, folder: Path, stats: Mapping[str, Any] | None):
         again = hasattr(config, "reopen") and stats is not None
         self._make = functools.partial(config.reopen, folder, stats) if again else config.make
-        self.entries = config.entries
+        told = hasattr(config, "entries_of") and stats is not None
+        self.entries = config.entries_of(stats) if told else config.entries
 
     @functools.cached_property
     def _source(self) -> Source:

@@ -136,9 +136,26 @@ METRICS: dict[str, Meaning] = {
     "gumbel_mean": Meaning("Abducted noise, mean", "Mean of the Gumbel noise found for test rows, over all tokens of the vocabulary.", ""),
     "gumbel_std": Meaning("Abducted noise, sd", "Its standard deviation.", ""),
     "gumbel_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard Gumbel law, 0 to 1.", "down"),
+    "nll": Meaning("Nats a row", "What a held-out row costs the model on average, as a density in the columns' own units.", "down"),
+    "row_gap": Meaning(
+        "Nats above the best", "How much more a row costs the model than the equations behind the data, on the same rows.", "down"
+    ),
+    "share": Meaning(
+        "Counterfactual error",
+        "Root mean square of model less truth, as a share of how far the truth moves from the factual value: doing nothing scores 1.",
+        "down",
+    ),
+    "wrong": Meaning("Counterfactuals that differ", "Share of rows whose counterfactual value is not the true one.", "down"),
+    "back": Meaning("Null intervention", "Largest difference between a row and what its own noise gives back, over all columns.", "down"),
+    "leak": Meaning("Seen without being above", "Largest change of a node's law when what is no cause of it changes: exactly 0.", "down"),
+    "contribution": Meaning(
+        "Intrinsic contribution",
+        "Share of the variance of a column without effects that comes from the noise of the node named, all else shared.",
+        "",
+    ),
     "noise_std": Meaning(
         "Abducted noise, sd",
-        "Standard deviation of the noise found for the test pictures; the model draws it with 1.",
+        "Standard deviation of the noise found for the test examples; a model of real numbers or pictures draws it with 1.",
         "",
     ),
     "noise_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard normal, 0 to 1.", "down"),
@@ -152,6 +169,9 @@ METRICS: dict[str, Meaning] = {
 
 def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
     """The figures of metrics.json in groups (title, rows), those first that a reader looks for first. Missing parts are left out."""
+    if "rmse" in metrics:
+        yield from _variables(metrics)
+        return
     if "null" in metrics:
         yield from _sequences(metrics)
         return
@@ -162,6 +182,37 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
     yield "Axioms of the image", whole
     yield "Latents and labels", list(_latents(metrics))
     yield "Instruments and noise", list(_instruments(metrics))
+
+
+def _variables(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
+    """Of a model of named numbers."""
+    held, found = metrics.get("heldout", {}), []
+    about = f"{held.get('rows', 0):,} held-out rows" + (" (a bound)" if held.get("likelihood") == "bound" else "")
+    for name, metric in (("nll", "nll"), ("gap", "row_gap")):
+        if name in held:
+            found.append(Row(metric, about, held[name]["value"], "nat", {"standard error": held[name]["se"]}))
+    yield "Likelihood", found
+    for cause, below in metrics.get("do", {}).items():
+        answers = []
+        for name, one in below.items():
+            if "share" in one:
+                answers.append(Row("share", name, one["share"], "", {"root mean square": one["rmse"], "change": one["change"]}))
+            else:
+                answers.append(Row("wrong", name, one["wrong"], "", {"do nothing": one["nothing"]}))
+        yield f"do({cause})", answers
+    laws = [Row("back", "predict(abduct(x))", metrics.get("null"), ""), Row("leak", "all nodes", metrics.get("leak"), "", {"must be": 0.0})]
+    yield "Laws", laws
+    noise = []
+    for name, one in metrics.get("noise", {}).items():
+        noise += [Row("noise_std", name, one["std"]), Row("noise_ks", name, one["ks"])]
+        if one.get("parent_correlation") is not None:
+            noise.append(Row("noise_parents", name, one["parent_correlation"]))
+    yield "Noise", noise
+    shares = metrics.get("contributions", {})
+    yield (
+        "Where the variance comes from",
+        [Row("contribution", f"{e} to {name}", part) for name in shares for e, part in shares[name].items()],
+    )
 
 
 def _sequences(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:

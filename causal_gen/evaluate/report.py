@@ -123,6 +123,8 @@ def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence
         return f"A generative model of the {data} pictures."
     cause = next((name for name in factors if any(parent == name for parent, _ in edges)), factors[0])
     effects = [child for parent, child in edges if parent == cause]
+    if _dict(config.get("model")).get("name") in ("structural", "variable_transformer"):
+        return f"What would this very row of {data} data have been, had {cause} been different and all that was left to chance as it was?"
     follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
     return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
 

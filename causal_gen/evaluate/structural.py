@@ -10,6 +10,11 @@ What evaluate/variables.py measures (held-out nats and their distance from the b
 pooled; a share of 1 is what doing nothing scores. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing
 beside it, v being another row's value. Discrete nodes: the share of rows that differ from the truth, beside that of doing nothing. Where
 the source knows no truth, (3) is left out.
+
+    share_i(x) = (V_i - V_i-1) / Var x,   V_i = Var E[x | e_1 .. e_i]       of a real node x without effects                   (4)
+
+how much of x's variance comes from the noise of each node above it and of its own, in the graph's order: its intrinsic causal contribution
+(Janzing et al. 2024, of variance), by V_i = Cov(x, x') over draws x' that share e_1 .. e_i alone (Sobol 2001). They sum to 1.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from causal_gen.scm.intervention import Intervention, do
 from causal_gen.types import Key, Params
 
 QUANTILES = {"low": 0.1, "high": 0.9}
+DRAWS = 20_000  # that (4) is summed over
 
 
 @recorded
@@ -51,6 +57,7 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     out["null"] = max(float(jnp.abs(back[name] - given[name]).max()) for name in run.model.graph.nodes)
     out["noise"] = noises(run.model, noise, rows)
     progress(f"evaluate: leak {out['leak']:g}, reach {out['reach']:g}, null {out['null']:.2g}")
+    out["contributions"] = {name: contributions(run.model, run.params, key, name) for name in run.model.graph.nodes if _ends(run, name)}
     if found := counterfactuals(run, key, indices, rows):
         out["do"] = found
         for cause, below in found.items():
@@ -66,21 +73,43 @@ def _told(one: dict[str, float]) -> str:
 
 def noises(model: Any, noise: Any, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """(1) and (2) for every node whose noise is one number an example; a Gumbel draw is judged by all its entries, pooled."""
-    found = {}
-    for mechanism in model.mechanisms:
-        if len(mechanism.nodes) > 1 or not hasattr(noise[mechanism.nodes[0]], "ndim"):
-            continue
-        name, value = mechanism.nodes[0], np.asarray(noise[mechanism.nodes[0]], np.float64)
+    found, single = {}, {}
+    for value in noise.items():
+        single |= dict([value]) if hasattr(value[1], "ndim") else {name: part for name, part in value[1].items() if name in rows}
+    for name in (name for name in model.graph.nodes if name in single):
+        value = np.asarray(single[name], np.float64)
         law = "norm" if value.ndim == 1 else "gumbel_r"
         flat = value.reshape(len(value), -1)
         one = {"std": float(flat.std()), "ks": float(stats.kstest(flat.reshape(-1), law).statistic)}
-        pairs = [(flat[:, k], rows[column.name]) for column in mechanism.parents for k in range(flat.shape[1])]
+        pairs = [(flat[:, k], rows[parent]) for parent in model.graph.parents(name) for k in range(flat.shape[1])]
         found[name] = one | {"parent_correlation": max((_rank(e, x) for e, x in pairs), default=math.nan)}
     return found
 
 
 def _rank(e: np.ndarray, x: np.ndarray) -> float:
     return abs(float(stats.spearmanr(e, x).statistic)) if np.ptp(x) and np.ptp(e) else 0.0
+
+
+def _ends(run: Any, name: str) -> bool:
+    """Whether a node is real, has causes and no effects."""
+    graph = run.model.graph
+    return bool(graph.parents(name)) and not graph.children(name) and run.data.entries[name].vocabulary is None
+
+
+def contributions(model: Any, params: Params, key: Key, name: str) -> dict[str, float]:
+    """(4) for the node `name`, over `DRAWS` draws; of a mechanism of several nodes the contribution of all of them together."""
+    num = DRAWS if model.exact else DRAWS // 10  # what is not exact takes many passes of its networks for one value
+    own, other = (model.noise(part, num) for part in jax.random.split(key))
+    value, before, found = np.asarray(asking.predict(model, params, own)[name], np.float64), 0.0, {}
+    upstream = model.graph.ancestors(name) | {name}
+    shared = dict(other)
+    for mechanism in (mechanism for mechanism in model.mechanisms if upstream & set(mechanism.nodes)):
+        label = "+".join(mechanism.nodes)
+        shared[label] = own[label]
+        again = np.asarray(asking.predict(model, params, shared)[name], np.float64)
+        now = float(((value - value.mean()) * (again - again.mean())).mean()) / float(value.var())
+        found[label], before = now - before, now
+    return found
 
 
 def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:

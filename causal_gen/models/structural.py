@@ -12,6 +12,7 @@ sec. 7.1; neural mechanisms Pawlowski et al. 2020. Letters: b batch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from causal_gen.models import base
 from causal_gen.scm.intervention import Acts, Edge, Intervention, acts_on, moved, read_by
 from causal_gen.scm.mechanism import Mechanism
 from causal_gen.structure.graph import Dag
-from causal_gen.types import Array, Batch, Bool, Float, InterventionError, Key, Noise, Params
+from causal_gen.types import Array, Batch, Bool, Float, InterventionError, Key, Noise, Params, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,16 @@ class Structural:
         frozen = {f"^({'|'.join(fitted)})/": base.Group(frozen=True)} if fitted else {}
         return {**frozen, ".*": base.Group()}
 
+    def remarks(self, rows: int) -> list[str]:
+        """A line for every mechanism that has more parameters than there are training rows."""
+        shapes, lines = jax.eval_shape(self.init, jax.random.key(0)), []
+        for name, found in shapes.items():
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
+            if count > rows:
+                way = "expect it to learn rows by heart; give more rows, or a smaller mechanism (linear, narrower widths)"
+                lines.append(f"warning: the mechanism of {name!r} has {count:,} parameters, and there are {rows:,} training rows: {way}")
+        return lines
+
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Any, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
         """The sum of the mechanisms' losses; a term a node where there are several terms."""
         total, terms = jnp.zeros((self._num(batch),)), {}
@@ -128,7 +139,10 @@ class Structural:
         del query
         found, num = {}, self._num(batch)
         for mechanism in self.mechanisms:
-            told = mechanism.conditional(params[self._key(mechanism)], self._split(mechanism, batch)[1], num)
+            value, above = self._split(mechanism, batch)
+            if len(mechanism.nodes) > 1:  # within a group too a node is told its parents, and does not look at itself
+                above = {**value, **above}
+            told = mechanism.conditional(params[self._key(mechanism)], above, num)
             for name, one in told.items():
                 found[name] = base.Prediction(moments=one) if isinstance(one, tuple) else base.Prediction(logits=one)
         return {name: found[name] for name in self.graph.nodes}
@@ -160,6 +174,35 @@ class Structural:
             self._key(mechanism): mechanism.abduct(params[self._key(mechanism)], own, *self._split(mechanism, batch))
             for mechanism, own in zip(self.mechanisms, keys, strict=True)
         }
+
+    def check_evidence(self, evidence: Batch) -> None:
+        """Raises `UserError` for a value that is not finite, or none of a discrete node's, with its row and column, and where a mechanism
+        cannot abduct."""
+        for name, values in zip(self.graph.nodes, self.discrete, strict=True):
+            if self.mechanism(name).abduct is None:
+                raise UserError(
+                    f"model: the mechanism of {name!r} cannot abduct, so that nothing counterfactual can be asked; sample instead"
+                )
+            value = np.asarray(evidence[name]) if getattr(evidence[name], "is_fully_addressable", True) else np.zeros(1)
+            good = np.isfinite(value) if values is None else (value >= 0) & (value < values) & (value == np.round(value))
+            if not good.all():
+                row = int(np.flatnonzero(~good)[0])
+                known = "not finite" if values is None else f"none of its values 0..{values - 1}"
+                raise UserError(f"evidence: row {row + 1}, column {name!r}: {value[row]} is {known}; mend it, or leave the row out")
+
+    def check_noise(self, evidence: Batch, noise: Noise) -> None:
+        """Raises `UserError` for a row that the model holds impossible: no noise gives it."""
+        for mechanism in self.mechanisms:
+            for leaf in jax.tree.leaves(noise[self._key(mechanism)]):
+                if not getattr(leaf, "is_fully_addressable", True):
+                    continue
+                bad = ~np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(-1)
+                if bad.any():
+                    row = int(np.flatnonzero(bad)[0])
+                    value = ", ".join(f"{name}={np.asarray(evidence[name])[row]:g}" for name in mechanism.nodes)
+                    raise UserError(
+                        f"evidence: row {row + 1}: {value} has probability zero given its parents in this model; leave the row out"
+                    )
 
     def check_acts(self, acts: Acts) -> None:
         """Raises `InterventionError` where a discrete node would be set to what is none of its values."""

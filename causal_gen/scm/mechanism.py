@@ -42,7 +42,7 @@ class Mechanism(Protocol):
     """What a node, or a group of nodes, has in the place of an equation. Values and parents are batches {node: [b, ...]} in own units.
 
     `loss` gives ([b], terms {name: [b]}); `log_prob` is None where there is none, and a bound where `exact` is false. `conditional` gives
-    the law of each node given the parents of `num` examples: a pair of moments [b], or logits [b, v].
+    the law of each node given the parents of `num` examples (of a group also the other nodes of it): moments [b], or logits [b, v].
     """
 
     @property
@@ -104,6 +104,17 @@ def acted(name: str, natural: Array, do: Acts | None) -> Array:
     """The value of a node given its natural value, of the same dtype."""
     act = None if do is None else do.get(name)
     return natural if act is None else act.apply(natural).astype(natural.dtype)
+
+
+def moments(transform: Affine | Spline, scaling: Scaling, theta: Float[Array, "b k"]) -> Moments:
+    """Mean and standard deviation of eq. (3) in own units, by the trapezoidal rule over the noise: exact for affine maps, good at kinks."""
+
+    def at(point: Array) -> Array:
+        return scaling.inverse(transform.to_value(theta, jnp.broadcast_to(point, (theta.shape[0],))))
+
+    values, weights = jax.lax.map(at, jnp.asarray(POINTS)), jnp.asarray(WEIGHTS)[:, None]
+    mean = (weights * values).sum(0)
+    return mean, jnp.sqrt(jnp.maximum((weights * (values - mean[None]) ** 2).sum(0), 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,15 +209,8 @@ class Monotone:
         return self._noise_of(params, value, parents)[0]
 
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Moments]:
-        """Mean and standard deviation in own units, by the trapezoidal rule over the noise: exact for affine maps, good at kinks."""
-        theta = self.theta(params, parents, num)
-
-        def at(point: Array) -> Array:
-            return self.scaling.inverse(self.transform.to_value(theta, jnp.broadcast_to(point, (num,))))
-
-        values, weights = jax.lax.map(at, jnp.asarray(POINTS)), jnp.asarray(WEIGHTS)[:, None]
-        mean = (weights * values).sum(0)
-        return {self.column.name: (mean, jnp.sqrt(jnp.maximum((weights * (values - mean[None]) ** 2).sum(0), 0.0)))}
+        """Mean and standard deviation in own units."""
+        return {self.column.name: moments(self.transform, self.scaling, self.theta(params, parents, num))}
 
     def fit(self, value: Batch, parents: Batch) -> Params:
         """The parameters of largest likelihood for rows [n], by least squares in float64. For mechanisms that are `closed_form` alone."""

@@ -155,9 +155,9 @@ def test_a_question_that_cannot_be_asked(refused, trained, flags, said):
     [
         ("a.png", b"not a picture", "not a picture that can be read"),
         ("a.npz", b"not an archive", "not an .npz of plain arrays"),
-        ("a.csv", b"colour,size\n1,2\n", "no row, or no column of"),
+        ("a.csv", b"colour,size\n1,2\n", "no column of"),
         ("a.csv", b"angle\n1\n", "entry 'image' is missing; abduction needs image"),
-        ("a.csv", b"angle\nwide\n", "column 'angle' holds something that is no number"),
+        ("a.csv", b"angle\nwide\n", "column 'angle', row 1: 'wide' is no number"),
         ("a.txt", b"", "cannot read .txt"),
     ],
 )

@@ -205,7 +205,7 @@ def test_pixels_are_answered_and_sampled_as_pictures(call, refused, pixels, tmp_
         ("counterfactual", ["--do=tokens[5]=1", "--evidence={tmp}/empty.txt"], "holds no text"),
         ("counterfactual", ["--do=tokens[5]=1", "--evidence={tmp}/short.txt"], "has 3 tokens a row, and tokens[5] lies beyond"),
         ("counterfactual", ["--do=tokens[5]=1", "--evidence={tmp}/some.npz"], "300 is outside of the vocabulary"),
-        ("counterfactual", ["--do=tokens[5]=1", "--evidence={tmp}/some.csv"], "no row, or no column of numbers"),
+        ("counterfactual", ["--do=tokens[5]=1", "--evidence={tmp}/some.csv"], "no column of numbers"),
         ("counterfactual", ["--do=tokens[5]=1", "--config.sampling.top_k=1"], "has probability 0 under sampling.top_k"),
         ("sample", ["--prompt=0123456789abcdef"], "16 tokens, but a row has 16 and one at least"),
         ("sample", ["--prompt=\udcff"], "not UTF-8 text"),

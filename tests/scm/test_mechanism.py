@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from causal_gen.models.structural_config import MechanismConfig
+from causal_gen.sampling.base import SamplingConfig
 from causal_gen.scm.intervention import canonical, do
 from causal_gen.scm.marginal import Scaling
 from causal_gen.scm.mechanism import Column
@@ -20,7 +21,7 @@ NAMES = ("linear", "additive", "location_scale", "spline")
 
 
 def mechanism(name: str, own: Column = OWN, parents: tuple[Column, ...] = PARENTS, **more):
-    return MechanismConfig(name=name, widths=(8,), bins=5, **more).real(own, parents)
+    return MechanismConfig(name=name, widths=(8,), bins=5, **more).real(own, parents, SamplingConfig())
 
 
 def perturbed(made, sd: float = 0.5):
