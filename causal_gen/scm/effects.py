@@ -102,12 +102,14 @@ class Condition:
     value: float
 
     @classmethod
-    def parse(cls, text: str, names: Sequence[str]) -> Condition:
-        """Raises `UserError` for what is no comparison of one of `names` with a number."""
-        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|!=|>|<|==?)\s*([-+.\deE]+)\s*", text)
+    def parse(cls, text: str, names: Sequence[str], called: Mapping[str, Sequence[str]] | None = None) -> Condition:
+        """Raises `UserError` for what is no comparison of one of `names` with a number, or with a value as it is `called` there."""
+        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|!=|>|<|==?)\s*(.*\S)\s*", text)
         try:
             if found and found[1] in names:
-                return cls(found[1], "=" if found[2] == "==" else found[2], float(found[3]))
+                values = list((called or {}).get(found[1], ()))
+                number = float(values.index(found[3])) if found[3] in values else float(found[3])
+                return cls(found[1], "=" if found[2] == "==" else found[2], number)
         except ValueError:
             pass
         raise UserError(f"condition {text!r}: write NAME>NUMBER, with one of > >= < <= = != and NAME one of {', '.join(names)}")

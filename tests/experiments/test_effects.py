@@ -55,13 +55,13 @@ def test_effects_come_apart_and_their_intervals_hold_the_truth(call, mediator):
     ("flags", "word"),
     [
         (("--kind=path", "--path=x>y>m"), "does not lead from x to y"),
-        (("--kind=controlled", "--hold=m=high"), "--hold=FACTOR=NUMBER"),
+        (("--kind=controlled", "--hold=m=high"), "give a number"),
         (("--given=q>1",), "write NAME>NUMBER"),
         (("--confounded=x<->y",), "not identified by the graph: hedge"),
         (("--confounded=x-y",), "write --confounded"),
         (("--confounded=m<->y",), "knows no latent cause"),
         (("--confounded=x<->q",), "unknown node 'q'"),
-        (("--to=0",), "same value"),
+        (("--to=0.0",), "same value"),
         (("--experiment=2,1", "--kind=causation"), "two probabilities"),
     ],
 )
