@@ -89,6 +89,9 @@ def _contrasts(values: Any, trained: Any) -> dict[str, Any]:
     paths = tuple(tuple(part.strip() for part in text.replace("->", ">").split(">")) for text in values.path)
     event = _value(values, trained, "event") if values.kind != "causation" else None
     found = {}
+    entry = trained.data.entries.get(values.outcome)
+    if entry is not None and entry.shape != ():
+        raise cli.UsageError(f"--outcome={values.outcome} is no single number; name a factor")
     for kind in PARTS.get(values.kind, (values.kind if values.kind != "causation" else "total",)):
         found[kind] = Contrast(values.cause, values.outcome, kind, paths, tuple(_held(values, trained)), event)
         found[kind].check(trained.model)

@@ -57,6 +57,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     model, params, key = trained.model, trained.params, jax.random.key(values.seed)
     if getattr(model, "spans", None) or model.predict is None or model.context:
         raise cli.UsageError("refute is for models of named numbers without a context; evaluate this one instead")
+    if wide := [name for name in model.graph.nodes if trained.data.entries[name].shape != ()]:
+        raise cli.UsageError(f"refute is for models of named numbers, and node {wide[0]!r} is none; evaluate this one instead")
     acted = _acted(values, model)
     train = trained.data.gather("train", np.arange(trained.data.size("train")))
     test = trained.data.gather("test", np.arange(min(values.num, trained.data.size("test"))))
