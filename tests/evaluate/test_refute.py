@@ -110,6 +110,7 @@ def test_an_environment_in_which_nothing_could_move_tells_nothing():
     assert found.verdict == refute.DISTRUST and any("slope on x" in check.name for check in found.failed)
 
 
+@pytest.mark.slow
 def test_refuting_without_refits_grants_a_tolerance():
     train = rows_of(0, 2_000)
     for kind, verdict in (("true", refute.STANDS), ("left out", refute.DISTRUST)):
@@ -147,6 +148,7 @@ def test_holm_is_between_bonferroni_and_none():
     assert refute.holm([], 0.05) == []
 
 
+@pytest.mark.slow
 def test_refits_pass_on_the_truth_and_drift_is_seen():
     """Rows whose effect changes half way are not stable; a random cause moves an effect by what least squares says."""
     train = rows_of(0, 2_000)

@@ -93,6 +93,7 @@ def test_causation_shows_the_point_and_what_data_alone_say(call, discrete):
     assert set(with_experiment["pns"]["bounds"]) == {"observations", "experiment", "both"}
 
 
+@pytest.mark.slow
 def test_networks_are_trained_again_for_an_interval_and_only_once(call, tmp_path):
     workdir = trained_as(tmp_path / "triangle", "configs/structural/triangle.py:tiny")
     asked = (f"--workdir={workdir}", "--cause=x1", "--outcome=x3", "--from=0", "--to=0.5", "--num=50", "--refits=2")
@@ -110,6 +111,7 @@ def other(tmp_path_factory):
     return trained_as(tmp_path_factory.mktemp("runs") / "rows", "configs/causal_transformer/dag_aware.py:tiny", "--config.train.steps=2")
 
 
+@pytest.mark.slow
 def test_any_family_of_named_numbers_is_asked(call, refused, other, trained):
     """A transformer over variables; pictures are no outcome, and no model of them is refuted."""
     answer = call("effects", f"--workdir={other}", "--cause=treatment", "--outcome=outcome", "--from=0", "--to=1", "--num=40")

@@ -169,6 +169,7 @@ def test_counterfactuals_of_a_linear_model_are_those_of_the_matrices():
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.1)
 
 
+@pytest.mark.slow
 def test_partial_evidence_conditions_the_noise():
     """Of rows whose d is near 3, the counterfactual b under do(a = 1) has the mean and spread that the matrices say."""
     (model, params), oracle = linear(LINEAR), LinearGaussian.of(LINEAR)
