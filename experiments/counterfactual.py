@@ -25,7 +25,7 @@ python -m experiments.counterfactual --workdir=runs/demo --shift=light=-15 --evi
 python -m experiments.counterfactual --workdir=runs/mine --do=smoker=no --evidence=patients.csv
 python -m experiments.counterfactual --workdir=runs/table --do='treatment->outcome=1' --soft=normal:x1=0,2
 python -m experiments.counterfactual --workdir=runs/text --do='tokens[5]=17' --num=4
-python -m experiments.counterfactual --workdir=runs/text --do='text[10:14]="1912"' --evidence=speech.txt
+python -m experiments.counterfactual --workdir=runs/text --do='text[10:14]="1912"' --evidence=speech.txt --draws=8
 """
 
 
@@ -37,6 +37,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num", 16, "how many examples, at most", lower_bound=1, flag_values=values)
     flags.DEFINE_string("out", None, "folder for the answer [WORKDIR/counterfactual]", flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the abduction, where it draws", lower_bound=0, flag_values=values)
+    text = "in a sequence: draws of the noise behind each row; how far their answers agree is in metrics.json"
+    flags.DEFINE_integer("draws", 1, text, lower_bound=1, flag_values=values)
 
 
 def run(values: Any, overrides: dict[str, str]) -> None:
@@ -59,12 +61,16 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         raise cli.UsageError(f"evidence {given.source}: entry {missing[0]!r} is missing; abduction needs {', '.join(trained.model.needs)}")
     if sequence:
         _check_lengths(question, given)
+    elif values.draws > 1:
+        raise cli.UsageError("--draws is for sequences, whose noise is drawn from its posterior; leave it out")
     with mesh.current(trained.params):
         answers = (_sequences if sequence else _scenes)(trained, question, given, values.seed)
     metrics = {"step": trained.step, "evidence": given.source, "num": given.num, "intervention": question.spell()}
     if outside := question.outside(trained.data.entries, trained.config["data"]["stats"]):
         metrics["outside"] = outside
     metrics |= _token_scores(trained, answers, question, given) if sequence else _scores(answers, question)
+    if values.draws > 1:
+        metrics |= _drawn_again(trained, answers, question, given, values)
     if not hosts.first():
         return
     out = Path(values.out or Path(values.workdir) / "counterfactual")
@@ -121,6 +127,25 @@ def _sequences(trained: Any, question: Any, given: Any, seed: int) -> dict[str, 
     acts = [None, *(act for _, act in question.cells())]
     again, *found = batched.answers(trained.model, trained.params, jax.random.key(seed), given.batch, acts)
     return {"factual": given.batch, "reconstruction": again, "counterfactual": found, "truth": None}
+
+
+def _drawn_again(trained: Any, answers: dict[str, Any], question: Any, given: Any, values: Any) -> dict[str, Any]:
+    """How far further draws of the noise agree with the first; they join the answers as "draws", an entry [b, d, ...] for each cell."""
+    import numpy as np
+
+    from causal_gen.evaluate.agreement import agreement
+    from causal_gen.evaluate.base import jsonable
+
+    several = [answers["counterfactual"]]
+    for draw in range(1, values.draws):
+        several.append(_sequences(trained, question, given, values.seed + 0x10000 * draw)["counterfactual"])
+    node = next(iter(trained.model.spans))
+    factual = np.asarray(given.batch[node])
+    own = np.arange(factual.shape[1]) < (np.full(given.num, factual.shape[1]) if given.lengths is None else given.lengths)[:, None]
+    answers["draws"] = [{node: np.stack([draw[cell][node] for draw in several], 1)} for cell in range(len(several[0]))]
+    sets = [act.actions[node].args[0] for _, act in question.cells()]
+    found = [agreement(factual, np.moveaxis(cell[node], 1, 0), places, own) for cell, places in zip(answers["draws"], sets, strict=True)]
+    return {"draws": values.draws, **jsonable(found[0] if not question.axes else {"agreements": found})}
 
 
 def _check_lengths(question: Any, given: Any) -> None:

@@ -8,8 +8,8 @@ path             along the paths given alone, --path='x>m>y'; several are taken 
 causation        probability of necessity, of sufficiency and of both, with what data alone say about them
 
 Prints a table, what the numbers rest on, and JSON last. --given='z>0' asks for those whose natural values fulfil it, --evidence for rows
-of the data. Intervals: refits on rows drawn with replacement, 200 at once where the fit has a closed form; else --refits=5 trains
-five times, into WORKDIR/refits. --confounded='x<->y' says that a cause of both is not in the data: what the graph then does not identify is
+of the data. Intervals: refits on rows drawn with replacement, 200 at once where the fit has a closed form; else --refits=5 trains five
+times, into WORKDIR/refits. --confounded='x<->y' says that a cause of both is not in the data: what the graph then does not identify is
 refused.
 """
 
@@ -39,19 +39,23 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "folder of a trained run", flag_values=values)
     flags.DEFINE_string("cause", None, "the factor that is set", flag_values=values)
     flags.DEFINE_string("outcome", None, "the node that is looked at", flag_values=values)
-    flags.DEFINE_float("from", None, "value of the cause, in its own units", flag_values=values)
-    flags.DEFINE_float("to", None, "value that it is changed to", flag_values=values)
+    flags.DEFINE_string("from", None, "value of the cause, in its own units, or what it is called", flag_values=values)
+    flags.DEFINE_string("to", None, "value that it is changed to", flag_values=values)
     kinds = ["total", "direct", "indirect", "decomposition", "controlled", "path", "causation"]
     flags.DEFINE_enum("kind", "total", kinds, "which effect; see above", flag_values=values)
     flags.DEFINE_multi_string("path", [], "for kind path: nodes from cause to outcome, 'x>m>y'; repeat for several", flag_values=values)
     flags.DEFINE_multi_string("hold", [], "for kind controlled: FACTOR=VALUE", flag_values=values)
-    flags.DEFINE_multi_string("given", [], "NAME>NUMBER (or >= < <= = !=) of natural values; repeat for several at once", flag_values=values)
-    flags.DEFINE_float("event", None, "take the outcome as whether it is this value", flag_values=values)
+    flags.DEFINE_multi_string(
+        "given", [], "NAME>NUMBER (or >= < <= = !=) of natural values; repeat for several at once", flag_values=values
+    )
+    flags.DEFINE_string("event", None, "take the outcome as whether it is this value", flag_values=values)
     flags.DEFINE_string("evidence", None, "effects on given rows, SPLIT:START:STOP or a FILE.csv|npz [fresh units]", flag_values=values)
     flags.DEFINE_multi_string("confounded", [], "'x<->y': a common cause of both is not in the data", flag_values=values)
     text = "P(event) under do(to) and under do(from) of an experiment of your own, '0.6,0.2', for kind causation"
     flags.DEFINE_string("experiment", None, text, flag_values=values)
-    flags.DEFINE_integer("refits", None, "models fitted anew for the interval [200 in closed form, else 0]", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer(
+        "refits", None, "models fitted anew for the interval [200 in closed form, else 0]", lower_bound=0, flag_values=values
+    )
     flags.DEFINE_integer("num", 20_000, "fresh units that are drawn", lower_bound=30, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the units, and of the rows of refits", lower_bound=0, flag_values=values)
 
@@ -63,9 +67,9 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     trained = border.restore(values.workdir, overrides)
     if getattr(trained.model, "spans", None) or trained.model.predict is None:
         raise cli.UsageError("effects are of models of named numbers; of a sequence ask experiments.counterfactual")
-    if values["from"].value == values["to"].value:
-        raise cli.UsageError("--from and --to are the same value, between which nothing changes; give two")
     contrasts = _contrasts(values, trained)
+    if _value(values, trained, "from") == _value(values, trained, "to"):
+        raise cli.UsageError("--from and --to are the same value, between which nothing changes; give two")
     _refuse_unidentified(values, trained)
     cli.warn(_extrapolations(values, trained))
     if values.kind == "causation":
@@ -83,23 +87,42 @@ def _contrasts(values: Any, trained: Any) -> dict[str, Any]:
     from causal_gen.scm.effects import Contrast
 
     paths = tuple(tuple(part.strip() for part in text.replace("->", ">").split(">")) for text in values.path)
-    event = values.event if values.kind != "causation" else None
+    event = _value(values, trained, "event") if values.kind != "causation" else None
     found = {}
+    entry = trained.data.entries.get(values.outcome)
+    if entry is not None and entry.shape != ():
+        raise cli.UsageError(f"--outcome={values.outcome} is no single number; name a factor")
     for kind in PARTS.get(values.kind, (values.kind if values.kind != "causation" else "total",)):
-        found[kind] = Contrast(values.cause, values.outcome, kind, paths, tuple(_held(values)), event)
+        found[kind] = Contrast(values.cause, values.outcome, kind, paths, tuple(_held(values, trained)), event)
         found[kind].check(trained.model)
     return found
 
 
-def _held(values: Any) -> dict[str, float]:
-    found = {}
-    for text in values.hold:
-        name, _, number = text.partition("=")
-        try:
-            found[name.strip()] = float(number)
-        except ValueError as error:
-            raise cli.UsageError(f"--hold={text}: write --hold=FACTOR=NUMBER") from error
-    return found
+def _held(values: Any, trained: Any) -> dict[str, float]:
+    pairs = [text.partition("=") for text in values.hold]
+    return {name.strip(): _number(f"--hold={name}=", number, trained, name.strip()) for name, _, number in pairs}
+
+
+def _value(values: Any, trained: Any, flag: str) -> float | None:
+    """The number that --from, --to or --event stands for."""
+    text = values[flag].value
+    return None if text is None else _number(f"--{flag}=", text, trained, values.outcome if flag == "event" else values.cause)
+
+
+def _number(flag: str, text: str, trained: Any, node: str) -> float:
+    """A value of `node`: a number, or what the data call it."""
+    called = list(_called(trained).get(node, ()))
+    if text.strip() in called:
+        return float(called.index(text.strip()))
+    try:
+        return float(text)
+    except ValueError as error:
+        raise cli.UsageError(f"{flag}{text}: give a number{f', or one of {chr(44).join(called)}' if called else ''}") from error
+
+
+def _called(trained: Any) -> dict[str, tuple[str, ...]]:
+    """{node: what its values are called}, of those that have names."""
+    return {name: entry.names for name, entry in trained.data.entries.items() if getattr(entry, "names", ())}
 
 
 def _refuse_unidentified(values: Any, trained: Any) -> None:
@@ -115,15 +138,17 @@ def _refuse_unidentified(values: Any, trained: Any) -> None:
         raise cli.UsageError(f"--confounded={wrong[0]}: write --confounded='x<->y'")
     if values.kind not in ("total", "causation") or values.given:
         raise cli.UsageError(f"--confounded is checked for total effects of everyone; not for kind {values.kind} or --given")
-    graph = Admg.from_edges(trained.model.graph.edges, pairs, trained.model.graph.nodes)
+    graph = Admg(trained.model.graph, pairs)  # pyright: ignore[reportArgumentType]  (pairs of two, as checked)
     found = identify(graph, Effect((values.outcome,), (values.cause,)))
     unlike = _latent_in_mechanisms(graph, values.cause, values.outcome)
     if unlike:
-        raise cli.UsageError(f"effect: the graph identifies {found}, but not by this model, whose mechanism of {unlike} knows no latent cause")
+        raise cli.UsageError(
+            f"effect: the graph identifies {found}, but not by this model, whose mechanism of {unlike} knows no latent cause"
+        )
 
 
 def _latent_in_mechanisms(graph: Any, cause: str, outcome: str) -> str | None:
-    """A node between whose regression on its parents is not its mechanism, or whose noise is not independent: the model's answer is then wrong."""
+    """A node between whose regression on its parents is not its mechanism, or whose noise is shared: the model then answers wrongly."""
     from causal_gen.structure.graph_mixed import Admg
     from causal_gen.structure.graph_separation import separated
 
@@ -144,10 +169,13 @@ def _extrapolations(values: Any, trained: Any) -> list[str]:
     column = np.asarray(trained.data.gather("train", np.arange(trained.data.size("train")))[values.cause], np.float64)
     lines = []
     for name in ("from", "to"):
-        value = values[name].value
+        value = _value(values, trained, name) or 0.0
         if not column.min() <= value <= column.max():
             beyond = max(column.min() - value, value - column.max()) / max(column.std(), 1e-12)
-            lines.append(f"warning: do({values.cause}={value:g}) lies {beyond:.2g} sd beyond the training rows' {column.min():.4g}..{column.max():.4g}: an extrapolation")
+            lines.append(
+                f"warning: do({values.cause}={value:g}) lies {beyond:.2g} sd beyond the training rows' "
+                f"{column.min():.4g}..{column.max():.4g}: an extrapolation"
+            )
     return lines
 
 
@@ -178,10 +206,10 @@ def _effects(values: Any, trained: Any, contrasts: dict[str, Any]) -> dict[str, 
 
     noise, natural, units = _units(values, trained)
     num = jax.tree.leaves(noise)[0].shape[0]
-    conditions = [effects.Condition.parse(text, tuple(natural)) for text in values.given]
+    conditions = [effects.Condition.parse(text, tuple(natural), _called(trained)) for text in values.given]
     kept = effects.fulfil(conditions, natural, num)
     again = _refits(values, trained) if values.evidence is None else None
-    low, high, held = values["from"].value, values["to"].value, _held(values)
+    low, high, held = _value(values, trained, "from"), _value(values, trained, "to"), _held(values, trained)
     rows, out = {}, {}
     for kind, contrast in contrasts.items():
         unit = effects.unit_effects(trained.model, contrast, trained.params, noise, low, high, held)
@@ -193,8 +221,11 @@ def _effects(values: Any, trained: Any, contrasts: dict[str, Any]) -> dict[str, 
         rows[kind] = f"{estimate.value:>10.4f}  {estimate.error:>10.4f}  {ends[0]:>9.4f} .. {ends[1]:.4f}"
         out[kind] = {"value": estimate.value, "standard_error": estimate.error, "interval": list(ends)}
         units_kept = estimate.units
-    shown = f" = {values.event:g}" if values.event is not None else ""
-    print(f"{values.cause}: {low:g} -> {high:g}, on {values.outcome}{shown}; {units_kept:,} {units}{', given ' + ', '.join(map(str, conditions)) if conditions else ''}")
+    shown = f" = {values.event}" if values.event is not None else ""
+    print(
+        f"{values.cause}: {values['from'].value} -> {values.to}, on {values.outcome}{shown}; {units_kept:,} {units}"
+        + (f", given {', '.join(map(str, conditions))}" if conditions else "")
+    )
     print(f"{'effect':14}{'value':>10}  {'sampling':>10}  {f'{LEVEL:.0%} interval':>21}")
     for kind, line in rows.items():
         print(f"{kind:14}{line}")
@@ -210,8 +241,8 @@ def _seen(values: Any, trained: Any) -> dict[str, float]:
     rows = trained.data.gather("train", np.arange(trained.data.size("train")))
     cause, outcome = rows[values.cause], np.asarray(rows[values.outcome], np.float64)
     if values.event is not None:
-        outcome = (outcome == values.event).astype(float)
-    groups = [outcome[cause == values[name].value] for name in ("from", "to")]
+        outcome = (outcome == _value(values, trained, "event")).astype(float)
+    groups = [outcome[cause == _value(values, trained, name)] for name in ("from", "to")]
     if cause.dtype != np.int32 or values.given or min(map(len, groups)) == 0:
         return {}
     found = float(groups[1].mean() - groups[0].mean())
@@ -244,7 +275,8 @@ def _causation(values: Any, trained: Any) -> dict[str, Any]:
     from causal_gen.scm import effects
     from causal_gen.scm.bounds import Observed, bounds, widened
 
-    low, high, event = values["from"].value, values["to"].value, 1.0 if values.event is None else values.event
+    low, high, event = (_value(values, trained, flag) or 0.0 for flag in ("from", "to", "event"))
+    event = 1.0 if values.event is None else event
     noise, _, units = _units(values, trained)
     point = effects.causation(trained.model, trained.params, noise, values.cause, values.outcome, low, high, event)
     rows = trained.data.gather("train", np.arange(trained.data.size("train")))
@@ -257,7 +289,8 @@ def _causation(values: Any, trained: Any) -> dict[str, Any]:
         told["both"] = (bounds(observed, experiment), widened(observed, len(rows[values.cause]), experiment))
     else:
         told["with the model's do"] = (bounds(observed, own), widened(observed, len(rows[values.cause]), own))
-    print(f"{values.cause}: {low:g} -> {high:g}, {values.outcome} = {event:g}; {point['pns'].units:,} {units}")
+    shown = f"{values.outcome} = {values.event or '1'}"
+    print(f"{values.cause}: {values['from'].value} -> {values.to}, {shown}; {point['pns'].units:,} {units}")
     out: dict[str, Any] = {"event": event, "with": own[0], "without": own[1], "units": point["pns"].units}
     names = {"pn": "necessity", "ps": "sufficiency", "pns": "both"}
     print(f"{'probability of':16}{'Gumbel-max':>11}  {'sampling':>8}  " + "  ".join(f"{name:>22}" for name in told))
@@ -296,7 +329,10 @@ def _rests_on(values: Any, trained: Any, found: dict[str, Any]) -> list[str]:
     if any(getattr(trained.model, "discrete", ())) and (values.kind == "causation" or values.evidence):
         lines.append("the Gumbel-max choice of noise of discrete nodes; another one gives other numbers with the same data")
     if values.kind == "causation":
-        lines.append("bounds (Tian & Pearl): the data named alone, whatever the noise" + ("" if values.experiment else "; 'the model's do' rests on the graph"))
+        lines.append(
+            "bounds (Tian & Pearl): the data named alone, whatever the noise"
+            + ("" if values.experiment else "; 'the model's do' rests on the graph")
+        )
     elif found["refits"]:
         lines.append(f"intervals: {found['refits']} refits on rows drawn with replacement; a wrong graph is in none of them")
     else:

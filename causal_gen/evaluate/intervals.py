@@ -2,8 +2,8 @@
 
     value -+ t_{r-1} sqrt(s^2 + m^2)      s the spread over r refits, each on rows drawn with replacement; m that of the units drawn     (1)
 
-A refit on rows drawn with replacement differs from the model as the model differs from the law behind the rows (Efron 1979). Mechanisms with
-a closed form are refitted all at once (a line from its weighted normal equations, the weights being how often a row was drawn; other
+A refit on rows drawn with replacement differs from the model as the model differs from the law behind the rows (Efron 1979). Mechanisms
+with a closed form are refitted all at once (a line from its weighted normal equations, the weights being how often a row was drawn; other
 closed forms one after another); what is trained is trained r times, each time with a seed of its own as well, so that s holds both the
 rows' chance and training's. Letters: r refits, n rows, k features of a line.
 """
@@ -58,7 +58,9 @@ def refit(model: Any, rows: Mapping[str, np.ndarray], weights: Float[np.ndarray,
         several = []
         for counts in weights.astype(int):  # a table counts rows, so rows are repeated
             which = np.repeat(np.arange(len(counts)), counts)
-            several.append(mechanism.fit(*({name: np.asarray(column)[which] for name, column in part.items()} for part in (value, parents))))
+            several.append(
+                mechanism.fit(*({name: np.asarray(column)[which] for name, column in part.items()} for part in (value, parents)))
+            )
         found["+".join(mechanism.nodes)] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
     return found
 
@@ -108,7 +110,10 @@ def retrained(experiment: Any, train: Callable[[Any, Path], Any], folder: Path, 
         config["train"]["seed"] += 1 + i
         rows = np.random.default_rng((0xB007, i, size)).integers(0, size, size)
         own = dataclasses.replace(
-            experiment, config=config, train=dataclasses.replace(experiment.train, seed=config["train"]["seed"]), data=Redrawn(experiment.data, rows)
+            experiment,
+            config=config,
+            train=dataclasses.replace(experiment.train, seed=config["train"]["seed"]),
+            data=Redrawn(experiment.data, rows),
         )
         say(f"effects: refit {i + 1} of {refits}, on rows drawn with replacement, in {folder / str(i)}")
         found.append(jax.device_get(train(own, folder / str(i)).params))

@@ -121,7 +121,9 @@ class Enumerated:
             found[name] = np.full_like(natural, do[name]) if do and name in do else natural
         return found
 
-    def chance(self, event: Callable[..., np.ndarray], *acts: Mapping[str, int] | None, given: Callable[..., np.ndarray] | None = None) -> float:
+    def chance(
+        self, event: Callable[..., np.ndarray], *acts: Mapping[str, int] | None, given: Callable[..., np.ndarray] | None = None
+    ) -> float:
         """P(event | given), both functions of the values of the worlds under each of `acts`, None being no intervention."""
         weights, values = self.worlds()[0], [self.values(act) for act in acts]
         kept = weights if given is None else weights * given(*values)

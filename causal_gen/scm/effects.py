@@ -8,12 +8,13 @@ With Y(x) the outcome under do(X = x), M(x) all that lies between under do(X = x
     controlled  CDE = Y(x1, m) - Y(x0, m)                   for an m of the asker's own                            (4)
     path        Y's value when, from X on, only the edges of the paths given hand on what x1 brings about, less Y(x0)  (5)
 
-TE = NDE + NIE where cause and what lies between do not interact; always TE(x0, x1) = NDE(x0, x1) - NIE(x1, x0). In (5) a node that no given
-path enters is natural under x0; edge by edge: v_X = x1, v_c = c under do(X = x0) with each given edge p -> c reading v_p. Every world is one
-`predict` from the same noise, so that what the worlds share cancels: an average over n units has the standard error of the difference's mean,
-not of the levels'. On noise abducted from given rows the same functions are the effects on these rows. An average over the units whose natural
-values fulfil a condition is the CATE where the condition is on covariates, and the effect on the treated where it is on the cause.
-Sources: Pearl, Direct and indirect effects, UAI 2001; (5) Avin, Shpitser & Pearl, IJCAI 2005. Letters: b units, r sets of parameters.
+TE = NDE + NIE where cause and what lies between do not interact; always TE(x0, x1) = NDE(x0, x1) - NIE(x1, x0). In (5) a node that no
+given path enters is natural under x0; edge by edge: v_X = x1, v_c = c under do(X = x0) with each given edge p -> c reading v_p. Every
+world is one `predict` from the same noise, so that what the worlds share cancels: an average over n units has the standard error of the
+difference's mean, not of the levels'. On noise abducted from given rows the same functions are the effects on these rows. An average over
+the units whose natural values fulfil a condition is the CATE where the condition is on covariates, and the effect on the treated where it
+is on the cause. Sources: Pearl, Direct and indirect effects, UAI 2001; (5) Avin, Shpitser & Pearl, IJCAI 2005. Letters: b units, r sets of
+parameters.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Contrast:
             raise UserError("effect: cause and outcome cannot be held; hold what lies between")
         between = [name for name in between_of(graph, self.cause, self.outcome) if name not in actable]
         if self.kind in ("direct", "indirect") and between:
-            raise InterventionError(f"effect: {self.kind} sets what lies between, and {between[0]!r} cannot be set; ask for the total effect")
+            raise InterventionError(
+                f"effect: {self.kind} sets what lies between, and {between[0]!r} cannot be set; ask for the total effect"
+            )
         edges = [edge_name(*edge) for edge in getattr(model, "edges", ())]
         for path in self.paths:
             if (path[0], path[-1]) != (self.cause, self.outcome):
@@ -79,7 +82,9 @@ class Contrast:
                 if edge not in graph.edges:
                     raise UserError(f"effect: path {' -> '.join(path)}: the graph has no edge {edge_name(*edge)}")
                 if edge_name(*edge) not in edges:
-                    raise InterventionError(f"effect: this model's mechanisms read no parent apart, {edge_name(*edge)} cannot be acted upon")
+                    raise InterventionError(
+                        f"effect: this model's mechanisms read no parent apart, {edge_name(*edge)} cannot be acted upon"
+                    )
 
 
 def between_of(graph: Dag, cause: str, outcome: str) -> tuple[str, ...]:
@@ -97,12 +102,14 @@ class Condition:
     value: float
 
     @classmethod
-    def parse(cls, text: str, names: Sequence[str]) -> Condition:
-        """Raises `UserError` for what is no comparison of one of `names` with a number."""
-        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|!=|>|<|==?)\s*([-+.\deE]+)\s*", text)
+    def parse(cls, text: str, names: Sequence[str], called: Mapping[str, Sequence[str]] | None = None) -> Condition:
+        """Raises `UserError` for what is no comparison of one of `names` with a number, or with a value as it is `called` there."""
+        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|!=|>|<|==?)\s*(.*\S)\s*", text)
         try:
             if found and found[1] in names:
-                return cls(found[1], "=" if found[2] == "==" else found[2], float(found[3]))
+                values = list((called or {}).get(found[1], ()))
+                number = float(values.index(found[3])) if found[3] in values else float(found[3])
+                return cls(found[1], "=" if found[2] == "==" else found[2], number)
         except ValueError:
             pass
         raise UserError(f"condition {text!r}: write NAME>NUMBER, with one of > >= < <= = != and NAME one of {', '.join(names)}")
@@ -167,7 +174,14 @@ def _along(contrast: Contrast, graph: Dag, world: Any, outcome: Any, at: Interve
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def refitted_effects(
-    model: Any, contrast: Contrast, params: Params, noise: Noise, low: Any, high: Any, held: Mapping[str, Any] | None, kept: Bool[Array, "b"]
+    model: Any,
+    contrast: Contrast,
+    params: Params,
+    noise: Noise,
+    low: Any,
+    high: Any,
+    held: Mapping[str, Any] | None,
+    kept: Bool[Array, "b"],
 ) -> Float[Array, "r"]:
     """The average over the units `kept`, for each of r sets of parameters stacked along the first axis of `params`."""
 
@@ -192,7 +206,9 @@ def average(effects: Float[Array, "b"], kept: Bool[Array, "b"] | None = None) ->
     if kept is not None:
         found = found[np.asarray(kept)]
         if len(found) < LEAST:
-            raise UserError(f"effect: {len(found)} of {len(kept)} units fulfil the condition, at least {LEAST} are needed; draw more, or widen it")
+            raise UserError(
+                f"effect: {len(found)} of {len(kept)} units fulfil the condition, at least {LEAST} are needed; draw more, or widen it"
+            )
     return Estimate(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("inf"), len(found))
 
 
@@ -225,5 +241,9 @@ def causation(
     out = {}
     for name, (happened, counted) in jax.device_get(found).items():
         kept = happened[counted].astype(np.float64)
-        out[name] = Estimate(float(kept.mean()), float(np.sqrt(kept.var() / len(kept))), len(kept)) if len(kept) else Estimate(float("nan"), float("inf"), 0)
+        out[name] = (
+            Estimate(float(kept.mean()), float(np.sqrt(kept.var() / len(kept))), len(kept))
+            if len(kept)
+            else Estimate(float("nan"), float("inf"), 0)
+        )
     return out

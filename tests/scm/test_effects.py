@@ -64,7 +64,9 @@ def asked(built, contrast, low, high, num=4_000, noise=None, held=None):
     return unit_effects(model, contrast, params, model.noise(KEY, num) if noise is None else noise, low, high, held)
 
 
-@pytest.mark.parametrize(("kind", "held", "value"), [("total", (), 0.25), ("direct", (), -0.8), ("indirect", (), 1.05), ("controlled", ("m",), -0.8)])
+@pytest.mark.parametrize(
+    ("kind", "held", "value"), [("total", (), 0.25), ("direct", (), -0.8), ("indirect", (), 1.05), ("controlled", ("m",), -0.8)]
+)
 def test_effects_through_a_linear_mediator_follow_the_formulas_in_every_unit(kind, held, value):
     """TE = .7 * 1.5 - .8, NDE = CDE = -.8, NIE = .7 * 1.5; so too along the paths, which are the direct and the indirect effect."""
     found = asked(linear(MEDIATOR), Contrast("x", "y", kind, held=held), 0.0, 1.0, 64, held=dict.fromkeys(held, 2.0))
@@ -151,7 +153,11 @@ def test_counterfactuals_of_a_linear_model_are_those_of_the_matrices():
     """Full evidence: one point, 1e-5. The interventional moments, 4 standard errors. Partial evidence: rejection near it."""
     (model, params), oracle = linear(LINEAR), LinearGaussian.of(LINEAR)
     rows = asking.sample(model, params, KEY, 16)
-    for act, given in ((do(b=1.5), {"do": {"b": 1.5}}), (do(a=-1.0, c=2.0), {"do": {"a": -1.0, "c": 2.0}}), (shift(b=0.7), {"shift": {"b": 0.7}})):
+    for act, given in (
+        (do(b=1.5), {"do": {"b": 1.5}}),
+        (do(a=-1.0, c=2.0), {"do": {"a": -1.0, "c": 2.0}}),
+        (shift(b=0.7), {"shift": {"b": 0.7}}),
+    ):
         found = asking.counterfactual(model, params, KEY, rows, act)
         for i in range(16):
             mean, covariance = oracle.counterfactual({name: float(value[i]) for name, value in rows.items()}, **given)
@@ -163,6 +169,7 @@ def test_counterfactuals_of_a_linear_model_are_those_of_the_matrices():
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.1)
 
 
+@pytest.mark.slow
 def test_partial_evidence_conditions_the_noise():
     """Of rows whose d is near 3, the counterfactual b under do(a = 1) has the mean and spread that the matrices say."""
     (model, params), oracle = linear(LINEAR), LinearGaussian.of(LINEAR)
