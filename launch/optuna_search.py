@@ -145,6 +145,8 @@ class OptunaSearch:
             raise
         except Exception as error:  # drivers have errors of their own
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]
+            if isinstance(error, ImportError):
+                text, what = "its driver is not installed; for PostgreSQL pip install 'psycopg[binary]'", "cannot be opened"
             where = f"the study's {'journal' if isinstance(self._storage, Path) else 'storage'} {self._storage}"
             raise LaunchError(
                 redacted(f"{where} {what} ({type(error).__name__}: {text}): see to it, then run the same command again")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from causal_gen.build import build, complete, load_config
 from launch import search as searching
+from launch import supervisor
+from launch.command import LaunchError
 from launch.space import drawer
 from launch.study import Folder
 
@@ -188,3 +190,42 @@ def test_a_thousand_trials_are_opened_listed_and_ranked_within_two_seconds(bench
     assert time.perf_counter() - start < 2
     said = capsys.readouterr().out
     assert "best: trial 321, eval_loss 0" in said and "1000 of 1000 trials: 1000 complete" in said
+
+
+def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path, monkeypatch):
+    """An environment in which no worker comes up, as one whose Python is broken: its last line is the sweep's."""
+    folder = Folder(tmp_path)
+    folder.make()
+    started = []
+
+    def dead(study, k, workers):
+        started.append(k)
+        (study / "workers" / f"local-{k}.log").write_text("No module named launch\n")
+        process = subprocess.Popen(["false"])
+        process.wait()
+        return process
+
+    monkeypatch.setattr(supervisor, "start_worker", dead)
+    journal = searching.Journal(tmp_path / "journal.jsonl", lambda number: {"train.steps": 4})
+    sweep = supervisor.Supervisor(
+        folder, {"steps": 4, "metric": "loss", "goal": "min"}, {}, journal, {}, supervisor.Plan(1, 1, ("python",))
+    )
+    with pytest.raises(LaunchError, match=r"before they begin: No module named launch; see .*local-0.log"):
+        for _ in range(20):
+            sweep._keep_workers()
+    assert 2 <= len(started) < 10
+
+
+@pytest.mark.parametrize(("workers", "cards", "given"), [(1, "0,1", {}), (2, "0,1,2", "0,2"), (4, "0,1", "0")])
+def test_workers_share_gpus(workers, cards, given):
+    found = supervisor.gpus(0, workers, {"CUDA_VISIBLE_DEVICES": cards})
+    assert found.get("CUDA_VISIBLE_DEVICES", {}) == given
+    assert ("XLA_PYTHON_CLIENT_MEM_FRACTION" in found) == (workers == 4)
+    assert supervisor.gpus(0, workers, {}, []) == {}
+
+
+def test_workers_share_cores():
+    mine = sorted(os.sched_getaffinity(0))
+    shares = [supervisor.cores(k, len(mine)) for k in range(len(mine))]
+    assert sorted(core for share in shares for core in share) == mine and all(len(share) == 1 for share in shares)
+    assert supervisor.cores(0, len(mine) + 1) == set()
