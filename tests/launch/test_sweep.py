@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from causal_gen.build import build, complete, load_config
 from launch import search as searching
 from launch import supervisor
