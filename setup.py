@@ -28,7 +28,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10"],  # libtpu
     "gpu": ["jax[cuda13]>=0.10"],  # CUDA wheels; on older drivers install jax[cuda12] instead
     "table": ["pyarrow>=16"],  # tables of the user's own in Parquet, in data/table.py only
-    "sweep": ["optuna>=5.0"],  # hyper-parameter studies, in launch/ only
+    "sweep": ["optuna>=5.0"],  # samplers, pruners and databases of launch.sweep; grid, random and list need nothing
     "dev": [
         "pytest>=8",  # tests
         "pytest-xdist>=3.6",  # tests on several cores

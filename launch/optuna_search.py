@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def pruner_settings(name: str, steps: int) -> dict[str, Any]:
 def load_optuna() -> Any:
     """The package. Raises LaunchError where it is not installed."""
     try:
-        import optuna
+        optuna = importlib.import_module("optuna")
     except ImportError as error:
         raise LaunchError(
             f"this sampler, pruner or storage needs Optuna, which cannot be imported ({error}): pip install '.[sweep]', or give "
@@ -119,9 +120,7 @@ class OptunaSearch:
     def _open(self, storage: str | Path) -> Any:
         storages = self._optuna.storages
         if isinstance(storage, str):
-            from sqlalchemy import make_url
-
-            url = make_url(storage)
+            url = importlib.import_module("sqlalchemy").make_url(storage)  # comes with Optuna
             if os.environ.get(PASSWORD):
                 url = url.set(password=os.environ[PASSWORD])
             return storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
@@ -146,6 +145,8 @@ class OptunaSearch:
             raise
         except Exception as error:  # drivers have errors of their own
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]
+            if isinstance(error, ImportError):
+                text, what = "its driver is not installed; for PostgreSQL pip install 'psycopg[binary]'", "cannot be opened"
             where = f"the study's {'journal' if isinstance(self._storage, Path) else 'storage'} {self._storage}"
             raise LaunchError(
                 redacted(f"{where} {what} ({type(error).__name__}: {text}): see to it, then run the same command again")

@@ -103,14 +103,13 @@ class Folder:
 
     # -- the launcher's side
 
-    def enqueue(self, trial: Trial, command: Sequence[str], steps: int) -> None:
-        """Let a worker have the trial: its next attempt."""
+    def enqueue(self, trial: Trial, command: Sequence[str]) -> None:
+        """Let a worker have the trial: its next attempt, by `command`, to which the worker adds the workdir as it sees it."""
         trial.state, trial.attempts = "waiting", trial.attempts + 1
         (self.workdir(trial.number) / "heartbeat").unlink(missing_ok=True)
         self.file("claims", trial.number).unlink(missing_ok=True)
         self.file("results", trial.number).unlink(missing_ok=True)
-        words = [*command, f"--workdir={self.workdir(trial.number)}"]
-        write_json(self.file("queue", trial.number), {"number": trial.number, "attempt": trial.attempts, "command": words, "steps": steps})
+        write_json(self.file("queue", trial.number), {"number": trial.number, "attempt": trial.attempts, "command": list(command)})
 
     def save(self, head: Mapping[str, Any], trials: Sequence[Trial]) -> None:
         """study.json."""

@@ -27,9 +27,11 @@ from launch.optuna_search import SECRET
 from launch.search import OPEN, Search
 from launch.space import place, spell
 from launch.study import Folder, Trial, best_of, better, known_metrics, newest_checkpoint, progress, write_best
+from launch.worker import last_words
 
 POLL = 0.2  # seconds between two looks
 LEAVE = 125.0  # seconds for workers to let their trials save
+STILLBORN = 3  # workers in a row that end without a sign of life
 BUSY = "is being trained by"  # train's line over a workdir that another process has: no mistake of the config
 FULL = (os.strerror(28), os.strerror(122))  # ENOSPC and EDQUOT, in the line of a trial
 
@@ -66,7 +68,7 @@ class Supervisor:
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._pulses: dict[str, Pulse] = {}
         self._seen: dict[int, int] = {}  # the step up to which a trial's values have been reported
-        self._exhausted, self._asked, self._changed = False, 0, True
+        self._exhausted, self._asked, self._changed, self._stillborn = False, 0, True, 0
         self._began = time.monotonic()
         self._view = table.View(sys.stdout)
 
@@ -151,7 +153,7 @@ class Supervisor:
             elif not (self._folder.workdir(trial.number) / "config.json").is_file():
                 self._begin(trial)
             elif (ticket := self._ticket(trial.number)) is None:
-                self._folder.enqueue(trial, self._plan.command, self._head["steps"])
+                self._folder.enqueue(trial, self._plan.command)
             else:
                 trial.attempts = ticket["attempt"]
         lost = [number for number in self._trials if number not in {asked.number for asked in self._search.asked()}]
@@ -175,8 +177,15 @@ class Supervisor:
             running = self._workers.get(k)
             if running is not None and running.poll() is None:
                 continue
+            sign = self._folder.path / "workers" / f"local-{k}.json"
             if running is not None:
                 self._view.say(f"worker {k} (pid {running.pid}) is gone; starting another")
+                self._stillborn = 0 if sign.exists() else self._stillborn + 1
+                if self._stillborn > STILLBORN:
+                    raise LaunchError(
+                        f"workers end before they begin: {last_words(sign.with_suffix('.log'))[0]}; see {sign.with_suffix('.log')}"
+                    )
+            sign.unlink(missing_ok=True)
             self._workers[k] = start_worker(self._folder.path, k, self._plan.workers)
 
     def _end_workers(self, said: str = "") -> None:
@@ -227,7 +236,7 @@ class Supervisor:
         workdir = self._folder.workdir(trial.number)
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", place(self._tree, trial.params))
-        self._folder.enqueue(trial, self._plan.command, self._head["steps"])
+        self._folder.enqueue(trial, self._plan.command)
         self._changed = True
 
     def _watch_trials(self) -> None:
@@ -287,7 +296,7 @@ class Supervisor:
             self._folder.file("results", trial.number).unlink(missing_ok=True)  # not what became of it: the next launcher starts it again
             raise LaunchError(f"trial {trial.number}: {line.partition('error: ')[2] or line}; free space, then run the same command again")
         elif found["asked"]:
-            self._folder.enqueue(trial, self._plan.command, self._head["steps"])
+            self._folder.enqueue(trial, self._plan.command)
             self._changed = True
         elif code == MENDABLE and BUSY not in line:
             self._tell(trial, "failed", None, line.partition("error: ")[2] or line)
@@ -306,7 +315,7 @@ class Supervisor:
             )
             return
         self._view.say(f"trial {trial.number} {why}; it goes on from step {max(reached, 0)}")
-        self._folder.enqueue(trial, self._plan.command, self._head["steps"])
+        self._folder.enqueue(trial, self._plan.command)
         self._changed = True
 
     def _tell(self, trial: Trial, state: str, value: float | None, line: str = "") -> None:

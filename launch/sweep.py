@@ -28,14 +28,15 @@ from typing import Any
 
 from launch import optuna_search as engine
 from launch import table
-from launch.command import LaunchError, Parser, finish, positive
+from launch.command import LaunchError, Parser, finish
+from launch.local import positive
 from launch.search import Journal, Search
 from launch.space import DRAWN, drawer, spell
 from launch.study import Folder, Trial, best_of, held
 from launch.supervisor import Plan, Supervisor, cores, gpus
 
 SAMPLERS = (*DRAWN, *engine.SAMPLERS)
-TRAIN = (sys.executable, "-m", "experiments.train")
+TRAIN = ("python", "-m", "experiments.train")
 FIXED = {"sampler": "random", "pruner": "none", "seed": 0, "metric": "eval_loss", "goal": "min", "storage": ""}  # of a study, with defaults
 
 
@@ -117,9 +118,10 @@ def describe(
     fixed = {name: old.get("fixed", {}).get(name, default) if given[name] is None else given[name] for name, default in FIXED.items()}
     fixed["storage"] = engine.redacted(fixed["storage"])
     config = options.config or old["config"]
-    said = read_space(config, overrides or old.get("overrides", []))
-    if stored and not overrides and options.config is None:
-        said["config"] = old["tree"]  # the config's own file may have gone on since; the study has not
+    if stored and not overrides and options.config is None:  # the config's file may have changed since, or be gone; the study has not
+        said = {"config": old["tree"], "space": old["space"], "steps": old["steps"]}
+    else:
+        said = read_space(config, overrides or old.get("overrides", []))
     head: dict[str, Any] = {
         "version": 1,
         "config": config,
@@ -225,7 +227,7 @@ def printed(head: dict[str, Any], options: argparse.Namespace, command: Sequence
     draws = drawer(fixed["sampler"], head["space"], fixed["seed"]) if fixed["sampler"] in DRAWN else None
     for number in range(min(wanted, 3)):
         params = draws(number) if draws else None
-        words = [*(command or ("python", "-m", "experiments.train")), f"--workdir={Folder(options.study).workdir(number)}"]
+        words = [*(command or TRAIN), f"--workdir={Folder(options.study).workdir(number)}"]
         print(" ".join(words) + (f"    # {spell(params)}" if params else ""))
     print("..." if wanted > 3 else "", end="\n" if wanted > 3 else "")
     return 0

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ class Worker:
                 log.write(f"{MARK}{ticket['attempt']} by {self._name}, from step {max(newest_checkpoint(workdir), 0)}\n".encode())
                 log.flush()
                 child = subprocess.Popen(
-                    ticket["command"],
+                    words(ticket["command"], workdir),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -125,6 +126,12 @@ class Worker:
                 killed = True
             time.sleep(POLL)
         return True
+
+
+def words(command: Sequence[str], workdir: Path) -> list[str]:
+    """A ticket's command as this worker runs it: by its own Python, in the workdir where it sees it."""
+    begin = [sys.executable] if command[0] == "python" else [command[0]]
+    return [*begin, *command[1:], f"--workdir={workdir}"]
 
 
 def is_held(workdir: Path) -> bool:

@@ -11,8 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from causal_gen.build import build, complete, load_config
 from launch import search as searching
+from launch import supervisor
+from launch.command import LaunchError
 from launch.space import drawer
 from launch.study import Folder
 
@@ -54,14 +58,14 @@ def test_twenty_trials_end_though_workers_are_killed_five_times(bench):
     """Issue: all 20 finish or are told failed, none is left running, no step is trained twice except since its last checkpoint."""
     bench.write(steps=40)
     running = bench.start("--trials=20", "--workers=2", "--patience=2", PAUSE="0.02")
-    rng, killed, end = random.Random(0), 0, time.monotonic() + 200
+    rng, killed, end = random.Random(0), 0, time.monotonic() + 400
     while killed < 5 and running.poll() is None and time.monotonic() < end:
         time.sleep(rng.uniform(0.2, 0.9))
         alive = [pid for pid in processes("launch.worker", str(bench.study)) if list((bench.study / "claims").glob("*.json"))]
         if alive:
             os.kill(rng.choice(alive), signal.SIGKILL)
             killed += 1
-    stdout, stderr = running.communicate(timeout=200)
+    stdout, stderr = running.communicate(timeout=600)
     assert running.returncode == 0 and killed == 5, stdout + stderr
     told = bench.told()
     assert [trial["number"] for trial in told["trials"]] == list(range(20)) and told["state"] == "over"
@@ -109,21 +113,25 @@ def test_the_same_seed_with_one_worker_is_the_same_study(bench):
 def test_a_study_goes_on_where_it_was_stopped_and_grows(bench):
     """Stopped by SIGTERM, and by kill -9: what the first starts did is not done again, and the trials are those of one start."""
     bench.write(steps=30)
+
+    def steps() -> int:
+        return sum(path.read_text().count("\n") for path in bench.study.glob("trials/*/steps.txt"))
+
     for number in (signal.SIGTERM, signal.SIGKILL):
+        before = steps()
         running = bench.start("--trials=6", "--workers=1", PAUSE="0.05")
-        deadline = time.monotonic() + 60
-        while not list(bench.study.glob("trials/*/steps.txt")) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while steps() < before + 10 and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(1.0)
         running.send_signal(number)
-        stdout, stderr = running.communicate(timeout=60)
+        stdout, stderr = running.communicate(timeout=600)
         assert running.returncode == (0 if number == signal.SIGTERM else -9), stderr
         assert "to go on: python -m launch.sweep" in stdout or number == signal.SIGKILL
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while processes(TRAINER, str(bench.study)) and time.monotonic() < deadline:
         time.sleep(0.05)
     words = [sys.executable, "-m", "launch.sweep", f"--study={bench.study}", "--trials=7", "--workers=1", "--", sys.executable, TRAINER]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "PAUSE": "0.001"})
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "PAUSE": "0.001"})
     assert done.returncode == 0, done.stderr
     told = bench.told()
     assert [trial["state"] for trial in told["trials"]] == ["complete"] * 7
@@ -156,12 +164,12 @@ def test_a_mistake_that_a_trial_names_is_told_once(bench):
 
 def test_another_worker_helps_a_study_that_has_none(bench):
     running = bench.start("--trials=2", "--workers=0", PAUSE="0.001")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (bench.study / "study.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     words = [sys.executable, "-m", "launch.worker", f"--study={bench.study}", "--name=far"]
-    helper = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    stdout, stderr = running.communicate(timeout=60)
+    helper = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    stdout, stderr = running.communicate(timeout=600)
     assert running.returncode == 0 and helper.returncode == 0, stdout + stderr + helper.stderr
     assert {trial["worker"] for trial in bench.told()["trials"]} == {"far"} and "the study is over" in helper.stdout
 
@@ -188,3 +196,42 @@ def test_a_thousand_trials_are_opened_listed_and_ranked_within_two_seconds(bench
     assert time.perf_counter() - start < 2
     said = capsys.readouterr().out
     assert "best: trial 321, eval_loss 0" in said and "1000 of 1000 trials: 1000 complete" in said
+
+
+def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path, monkeypatch):
+    """An environment in which no worker comes up, as one whose Python is broken: its last line is the sweep's."""
+    folder = Folder(tmp_path)
+    folder.make()
+    started = []
+
+    def dead(study, k, workers):
+        started.append(k)
+        (study / "workers" / f"local-{k}.log").write_text("No module named launch\n")
+        process = subprocess.Popen(["false"])
+        process.wait()
+        return process
+
+    monkeypatch.setattr(supervisor, "start_worker", dead)
+    journal = searching.Journal(tmp_path / "journal.jsonl", lambda number: {"train.steps": 4})
+    sweep = supervisor.Supervisor(
+        folder, {"steps": 4, "metric": "loss", "goal": "min"}, {}, journal, {}, supervisor.Plan(1, 1, ("python",))
+    )
+    with pytest.raises(LaunchError, match=r"before they begin: No module named launch; see .*local-0.log"):
+        for _ in range(20):
+            sweep._keep_workers()
+    assert 2 <= len(started) < 10
+
+
+@pytest.mark.parametrize(("workers", "cards", "given"), [(1, "0,1", {}), (2, "0,1,2", "0,2"), (4, "0,1", "0")])
+def test_workers_share_gpus(workers, cards, given):
+    found = supervisor.gpus(0, workers, {"CUDA_VISIBLE_DEVICES": cards})
+    assert found.get("CUDA_VISIBLE_DEVICES", {}) == given
+    assert ("XLA_PYTHON_CLIENT_MEM_FRACTION" in found) == (workers == 4)
+    assert supervisor.gpus(0, workers, {}, []) == {}
+
+
+def test_workers_share_cores():
+    mine = sorted(os.sched_getaffinity(0))
+    shares = [supervisor.cores(k, len(mine)) for k in range(len(mine))]
+    assert sorted(core for share in shares for core in share) == mine and all(len(share) == 1 for share in shares)
+    assert supervisor.cores(0, len(mine) + 1) == set()
