@@ -4,7 +4,22 @@
     python -m experiments.counterfactual --workdir=runs/dscm --do=thickness=1.5:4.5:7 --num=8
     python -m experiments.evaluate --workdir=runs/dscm
 
-FOLDER holds MNIST's idx files (or CAUSAL_GEN_DATA does); without, they are fetched. `tiny` runs on rasterised stand-ins.
+Measured, seed 0: 15,000 steps of 128 (16 to 20 minutes beside other work on 2 CPU cores); 1,000 test digits, marginal values, grey levels
+(0..255) against the exact counterfactual; in brackets the goals, which are a published convolutional VAE's figures:
+
+    composition, 1 and 10 cycles    2.14, 5.77 over 32x32 as it is published [2.6, 7.7]; 2.80, 7.54 over the 28x28 that are drawn
+    thickness after do(thickness)   off by .096 pixel, after do(intensity) by .099 [.11] (instrument .009)
+    intensity after do(thickness)   off by 4.95 levels, after do(intensity) by 5.17 [5.3] (instrument below .3)
+    pixel error                     do(thickness) 3.40, do(intensity) 2.95 [4.4, 3.8] (copying 12.16, 6.94)
+    digit still read                97.5%, 98.0% (true pictures 98.5%, 98.4%)
+    intensity given thickness       4.1929 nats over 10,000 held-out rows; the equations themselves 4.1923 on the same rows
+    mean intensity                  88.30, 159.16, 230.24 under do(thickness = 1.5, 2.5, 3.5) (exact 88.64, 159.51, 230.36)
+
+The brightness is a structured output (model.picture.level): intensity is told what it does. Readers that are asked about parents drawn
+independently of each other, instead of by the model, end at a pixel error of 13.3 under do(intensity) and move the thickness by .64.
+
+Modes: `free` (no structured output), `hvae` (two groups of latents, the second's law a mediator of the parents), neither trained yet, and
+`tiny` (CI). FOLDER holds MNIST's idx files (or CAUSAL_GEN_DATA does); without, they are fetched. `tiny` runs on rasterised stand-ins.
 """
 
 from ml_collections import ConfigDict
