@@ -6,6 +6,7 @@
     infill        nats a token of a span given both sides, by the objective of spans; `left`: by next tokens, from the left     (3)
     null, takes   as in sequences.py;  earlier: share of tokens filled in before an intervened one that it moves, must be 0;
                   later: share of the tokens filled in after it that it moves, over the rows in which it was another           (4)
+    unmasking     what the order of filling in does (evaluate/unmasking.py)                                                     (5)
 
 Letters: b batch, t position.
 """
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate import likelihood, sequences
+from causal_gen.evaluate import likelihood, sequences, unmasking
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.models.hybrid_transformer_config import FILLED
 from causal_gen.models.objectives import Query, draw_spans
@@ -48,6 +49,9 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
         out["infill"] = told
         progress(f"evaluate: infill {told}")
     out |= sequences.accuracy(run.model, run.params, run.data, indices, settings.batch_size)
+    if told := unmasking.measure(run.model, run.params, key, run.data, indices, settings.batch_size):
+        out["unmasking"] = told
+        progress("evaluate: " + unmasking.summary(told))
     out |= sequences.beyond(run, key, settings)
     out |= interventions(run, key, indices[: settings.batch_size], seed)
     progress(f"evaluate: null {out['null']:.6f}, do takes {out['takes']:.6f}, moved earlier {out['earlier']}, later {out['later']}")
