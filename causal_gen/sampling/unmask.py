@@ -106,7 +106,8 @@ def replay(
     """
     if config.remask:
         raise UserError(f"evidence: sampling.remask={config.remask} writes places more than once, which a text does not tell; set it to 0")
-    prior = noise(key, *tokens.shape, vocabulary)
+    num, length = tokens.shape
+    prior = noise(key, num, length, vocabulary)
     template = jnp.full(tokens.shape, BLANK, jnp.int32) if template is None else template
     everywhere = jnp.ones(tokens.shape, bool)
     found = _loop(predict, prior, config, mask, template, None, None, (everywhere, tokens), alpha, True)
