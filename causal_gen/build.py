@@ -57,6 +57,7 @@ DATA = {
     "pairs": "causal_gen.data.pairs:PairsConfig",
     "video": "causal_gen.data.video:VideoConfig",
     "objects": "causal_gen.data.objects:ObjectsConfig",
+    "sudoku": "causal_gen.data.sudoku:SudokuConfig",
     "arrow": "causal_gen.data.film:ArrowConfig",
     "soundtrack": "causal_gen.data.film:SoundtrackConfig",
 }

@@ -1,9 +1,9 @@
 """Measure speed: one JSON object a line, median and best of --steps timed steps after a warm-up.
 
 Suites: unet_train (an AdamW step of noise prediction, batch 16) and ddim (50 steps, 16 images, one program), on a U-Net for 32x32x3
-with 64 channels times (1, 2, 2); gpt_train (batch 16), decode and attention (batch 1), see benchmark_text.py; loop, what training costs
-over its step, in --steps rounds, see benchmark_loop.py. With --serve it times N steps for every line N on standard input, so that several
-programs can be compared in turn on one machine.
+with 64 channels times (1, 2, 2); gpt_train and unmask (batch 16), decode and attention (batch 1), see benchmark_text.py; loop, what
+training costs over its step, in --steps rounds, see benchmark_loop.py. With --serve it times N steps for every line N on standard input,
+so that several programs can be compared in turn on one machine.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ SUITES: dict[str, tuple[Callable[[int, str], tuple[Callable[[], Any], dict[str, 
     "ddim": (ddim, UNET["batch"]),
     "gpt_train": (benchmark_text.gpt_train, 16),
     "decode": (benchmark_text.decode, 1),
+    "unmask": (benchmark_text.unmask, 16),
     "attention": (benchmark_text.attention, 1),
 }
 

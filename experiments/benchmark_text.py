@@ -1,4 +1,5 @@
-"""Suites of sequence models: a training step and greedy decoding of a small causal transformer, and attention over a window.
+"""Suites of sequence models: a training step and greedy decoding of a small causal transformer, parallel unmasking by the same network
+without its causal mask, and attention over a window.
 
 The transformer is GPT-2's form at 6 layers of width 256 and 8 heads over 256 bytes: learned places,
 GELU, the readout tied to the embedding. Letters: b batch, t position.
@@ -12,6 +13,7 @@ from typing import Any
 GPT = {"layers": 6, "width": 256, "heads": 8, "position": "learned", "length": 256}
 BYTES = 256
 PROMPT, NEW = 16, 240
+UNMASK_STEPS = 32
 LONG, WINDOW, HEADS, WIDTH = 4096, 256, 4, 32
 
 Suite = tuple[Callable[[], Any], dict[str, Any]]
@@ -87,6 +89,34 @@ def decode(batch: int, dtype: str) -> Suite:
     attended = sum(4 * (PROMPT + i) * GPT["width"] * GPT["layers"] for i in range(NEW))
     facts = {"unit": "token", "units": batch * NEW, "flops": batch * (per_token * (PROMPT + NEW) + attended), "params": count}
     return lambda: jax.block_until_ready(decoding.generate(model, params, jax.random.key(2), prompt, steps=NEW).tokens), facts
+
+
+def unmask(batch: int, dtype: str) -> Suite:
+    """`batch` texts of 256 from nothing but masks in 32 calls, the most confident first with noise (MaskGIT): the loop is one program."""
+    import jax
+    import jax.numpy as jnp
+
+    from causal_gen.models.hybrid_transformer import HybridTransformer
+    from causal_gen.models.hybrid_transformer_config import HybridTransformerConfig, ObjectiveConfig
+    from causal_gen.nn.precision import Policy
+    from causal_gen.nn.transformer_config import TransformerConfig
+    from causal_gen.sampling.unmask_config import UnmaskConfig
+    from causal_gen.train.meter import count_flops
+
+    transformer = TransformerConfig(**{**GPT, "length": GPT["length"] + 1, "backend": "dense"})
+    config = HybridTransformerConfig(transformer=transformer, objectives=(ObjectiveConfig("masked", high=1.0),))
+    how = UnmaskConfig(policy="confidence", counts="cosine", choice=1.0, steps=UNMASK_STEPS)
+    model = HybridTransformer(config, transformer, GPT["length"], BYTES, (), how, Policy.parse(f"compute={dtype}"))
+    params, count = _params(model)
+    inputs, share = jnp.full((batch, GPT["length"]), model.mask), jnp.ones((batch,))
+    flops = UNMASK_STEPS * count_flops(jax.make_jaxpr(lambda p: model.predictor(p, None)(inputs, share))(params).jaxpr)
+    jitted, holder = jax.jit(lambda params, key: model.predict(params, model.noise(key, batch))), [0]
+
+    def step() -> None:
+        holder[0] += 1
+        jax.block_until_ready(jitted(params, jax.random.key(holder[0])))
+
+    return step, {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count}
 
 
 def attention(batch: int, dtype: str) -> Suite:

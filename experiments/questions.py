@@ -131,7 +131,7 @@ def parse(
 
 def prompted(question: Question, text: str, node: str, span: Span, tokenizer: Any) -> Question:
     """`question` with the first tokens of a sequence set to `text`, or to the numbers in it where there is no tokenizer."""
-    tokens = tuple(_encode("--prompt", text, tokenizer) if tokenizer is not None else _numbers(text))
+    tokens = tuple(encode("--prompt", text, tokenizer) if tokenizer is not None else _numbers(text))
     check_tokens(np.asarray(tokens, int), span.vocabulary, "--prompt: token ")
     if len(tokens) >= span.length:
         raise InterventionError(f"--prompt: {len(tokens)} tokens, but a row has {span.length} and one at least is to be drawn; shorten it")
@@ -231,7 +231,7 @@ def _passage(flag: str, node: str, first: int, last: int, value: str, span: Span
             raise InterventionError(
                 f"{flag}: cannot read the quoted text ({error}); escape quotes and backslashes in it by a backslash"
             ) from error
-    tokens = tuple(_encode(flag, text, tokenizer))
+    tokens = tuple(encode(flag, text, tokenizer))
     if len(tokens) != last - first or not tokens:
         raise InterventionError(f"{flag}: the span has {last - first} bytes and the text {len(tokens)}; give text of equal length")
     return Term(node, "do", (tokens,), f"{TEXT}[{first}:{last}]", (json.dumps(text, ensure_ascii=False),), start=first)
@@ -242,7 +242,8 @@ def _check_place(flag: str, place: int, span: Span) -> None:
         raise InterventionError(f"{flag}: there is no position {place} in a row; they are 0..{span.length - 1}")
 
 
-def _encode(flag: str, text: str, tokenizer: Any) -> list[int]:
+def encode(flag: str, text: str, tokenizer: Any) -> list[int]:
+    """The tokens of `text`. Raises `InterventionError` for what is no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8 arrive as lone surrogates

@@ -1,6 +1,7 @@
 """Draw fresh examples from a trained model, under an intervention if one is given.
 
-Writes samples.npz, and grid.png, or samples.txt for sequences that are no pictures. --prompt sets the first tokens of sequences.
+Writes samples.npz, and grid.png, or samples.txt for sequences that are no pictures. --prompt sets the first tokens of sequences;
+models that fill in hold to a --template, or draw spans of rows anew (--evidence, --fill).
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, templates
 
 EXAMPLE = """
 python -m experiments.sample --workdir=runs/demo --num=16
 python -m experiments.sample --workdir=runs/demo --num=16 --do=angle=20 --config.sampling.steps=25 --out=pictures
 python -m experiments.sample --workdir=runs/text --num=4 --prompt="def read(" --config.sampling.temperature=0.8
+python -m experiments.sample --workdir=runs/sudoku --num=1 --template=1.3.4..2.1..2..1
+python -m experiments.sample --workdir=runs/md4_text --evidence=test:0:4 --fill=10:20 --fill=40:60
 """
 
 SHOWN = 600  # characters of a text that are printed
@@ -28,6 +31,7 @@ def define(values: flags.FlagValues) -> None:
     cli.intervention_flags(values)
     prompt = "how every sequence begins: text, or numbers such as 3,1,4 where the data has no tokenizer"
     flags.DEFINE_string("prompt", None, prompt, flag_values=values)
+    templates.define(values)
     out = "folder for samples.npz and grid.png or samples.txt [WORKDIR/samples]"
     flags.DEFINE_string("out", None, out, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the noise", lower_bound=0, flag_values=values)
@@ -44,37 +48,41 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     trained = border.restore(values.workdir, overrides)
     question, spans = questions.asked(values, trained), getattr(trained.model, "spans", {})
-    if values.prompt and not spans:
-        raise cli.UsageError("--prompt is the beginning of a sequence, and this model draws none; leave it out")
+    if (values.prompt or templates.wanted(values)) and not spans:
+        raise cli.UsageError("--prompt, --template and --fill are about a sequence, and this model draws none; leave them out")
     cli.warn(question.warnings(trained.data.entries))
-    key = jax.random.key(values.seed)
+    key, num = jax.random.key(values.seed), values.num
     if spans:
         ((node, span),) = spans.items()
-        if values.prompt:
+        known = templates.read(values, trained, node, span)
+        num = num if known is None else len(known["template"])
+        if values.prompt and known is None:
             question = questions.prompted(question, values.prompt, node, span, getattr(trained.data, "tokenizer", None))
         acts = [act for _, act in question.cells()]
         with mesh.current(trained.params):
-            drawn = batched.draws(trained.model, trained.params, key, values.num, acts, _context(trained, values.num))
+            drawn = batched.draws(trained.model, trained.params, key, num, acts, _context(trained, num, known))
     else:
-        noise = jax.device_get(trained.model.noise(key, values.num))
-        ask = batched.Batched(trained.model, trained.params, min(values.num, 64))
-        context = _context(trained, values.num)
+        noise = jax.device_get(trained.model.noise(key, num))
+        ask = batched.Batched(trained.model, trained.params, min(num, 64))
+        context = _context(trained, num)
         with mesh.current(trained.params):
             drawn = [ask.predict(noise, act, context) for _, act in question.cells()]
     if hosts.first():
-        _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, values.num, drawn)
+        _write(Path(values.out or Path(values.workdir) / "samples"), trained, question, num, drawn)
 
 
-def _context(trained: Any, num: int) -> dict[str, Any] | None:
-    """What the model cannot draw without: classes and fields as in the first test rows, over and over."""
+def _context(trained: Any, num: int, known: Any = None) -> dict[str, Any] | None:
+    """What is `known` of each row, and what else the model cannot draw without: as in the first test rows, over and over."""
     import numpy as np
 
-    names = [name for name in trained.model.context if name not in getattr(trained.model, "optional", ())]
-    if not names:
-        return None
-    rows = trained.data.gather("test", np.arange(num) % trained.data.size("test"))
-    cli.warn([f"sample: {', '.join(names)} as in the first rows of the test split"])
-    return {name: rows[name] for name in names}
+    given = {name: value for name, value in (known or {}).items() if name in trained.model.context}
+    names = [name for name in trained.model.context if name not in (*given, *getattr(trained.model, "optional", ()))]
+    if names:
+        rows = trained.data.gather("test", np.arange(num) % trained.data.size("test"))
+        given |= {name: rows[name] for name in names}
+        if varied := [name for name in names if (rows[name] != rows[name][:1]).any()]:
+            cli.warn([f"sample: {', '.join(varied)} as in the first rows of the test split"])
+    return given or None
 
 
 def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[str, Any]]) -> None:

@@ -39,6 +39,7 @@ SMALL = {
     "reversal": {"data.size": 64, "data.test_size": 16},
     "confounded": {"data.size": 64, "data.test_size": 16},
     "wired": {"data.size": 64, "data.test_size": 16},
+    "sudoku": {"data.size": 64, "data.test_size": 16},
 }
 
 

@@ -2,10 +2,10 @@
 
     x_1 .. x_n  _ ..  0  s_1 .. s_n  s_n ..  E  s_n  _ ..        s_i = x_1 + .. + x_i  mod base                            (1)
 
-n is uniform in 2 .. terms; 0 is MARK, _ a blank, E the terminator; what follows 0 is scored, up to the answer. The result is restated r
-times, a working that goes on when all is said; r is uniform in 0 .. restated and all that cannot be known, so that the best loss of a row
-is log(restated + 1). With restated 0 every step is needed, since a model that is asked at once has learned no more than to copy the sum so
-far. Source: Nye et al. 2021 (scratchpads); Li et al. 2025 (ThinkLess) for what may be cut.
+n is uniform in 2 .. terms; 0 is MARK, _ a blank, E the terminator; what follows 0 is scored, up to the answer, or, with `padded`, to the
+end. The result is restated r times, a working that goes on when all is said; r is uniform in 0 .. restated and all that cannot be known,
+so that the best loss of a row is log(restated + 1). With restated 0 every step is needed, since a model that is asked at once has learned
+no more than to copy the sum so far. Source: Nye et al. 2021 (scratchpads); Li et al. 2025 (ThinkLess) for what may be cut.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ END, BLANK, DIGITS = 1, 2, 3  # digit d is the token DIGITS + d
 
 @dataclasses.dataclass(frozen=True)
 class ScratchpadConfig(Task):
-    """Sums (1) of up to `terms` digits in `base`, the result restated up to `restated` times before the working ends."""
+    """Sums (1) of up to `terms` digits in `base`, the result restated up to `restated` times before the working ends.
+
+    padded: the blanks at the end are scored too, so that a model that fills in has to find where a text ends.
+    """
 
     name: str = "scratchpad"
     terms: int = at_least(6, 2)
     base: int = at_least(10, 2)
     restated: int = at_least(0, 0)
+    padded: bool = False
 
     @property
     def length(self) -> int:
@@ -68,7 +72,7 @@ class ScratchpadConfig(Task):
         written = np.select([place < 0, place == 0, place == 1], [sums, END, sums[:, -1:]], BLANK)
         asked = np.where(np.arange(self.terms) < count, DIGITS + terms, BLANK)
         tokens = np.concatenate([asked, np.full((num, 1), MARK), written], 1).astype(np.int32)
-        scored = np.concatenate([np.zeros((num, self.question), bool), place < 2], 1)
+        scored = np.concatenate([np.zeros((num, self.question), bool), (place < 2) | self.padded], 1)
         return tokens, scored.astype(np.float32)
 
     def best(self, tokens: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b"]:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate import eviction, laws, likelihood, probes, quality, ranking, recall, speculation, termination, texts
+from causal_gen.evaluate import eviction, laws, likelihood, probes, quality, ranking, recall, speculation, termination, texts, unmasking
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
@@ -37,6 +37,7 @@ DECODING = {
     "recall": recall,
     "speculation": speculation,
     "termination": termination,
+    "unmasking": unmasking,
 }  # what decoding does beyond drawing; each is empty for a model that it is not about
 
 

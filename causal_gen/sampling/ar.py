@@ -21,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from causal_gen.sampling import gumbel
+from causal_gen.sampling.guidance import mix
 from causal_gen.sampling.truncation import Constraint, DecodingConfig, warp
 from causal_gen.types import Array, Bool, ConfigError, Float, Int, Key, PyTree, UserError
 
@@ -195,14 +196,6 @@ def guide(given: Advance, free: Advance, omega: float) -> Advance:
         return mix(conditional, unconditional, omega), (first, second)
 
     return advance
-
-
-def mix(given: Float[Array, "... v"], free: Float[Array, "... v"], omega: float) -> Float[Array, "... v"]:
-    """Guided logits; omega = 1 is the conditional model itself."""
-    if omega == 1:
-        return given
-    given, free = jax.nn.log_softmax(given), jax.nn.log_softmax(free)
-    return free + omega * (given - free)
 
 
 # -- the border --------------------------------------------------------------------------------------------------------------

@@ -5,16 +5,19 @@
     C_j(m) = min over i < j of C_i(m - 1) + (j - i) L_i,  C_0(0) = 0          best plan: the path that ends in C_n(K)        (3)
 
 (2) is what the bound on the likelihood pays where places are drawn independently of one another. Source: Hoogeboom et al.,
-Autoregressive diffusion models (2022), sec. 3.2 and app. D. Letters: n places, K budget.
+Autoregressive diffusion models (2022), sec. 3.2 and app. D. Letters: b batch, t position, n places, K budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.types import ConfigError
+from causal_gen.sampling.unmask import Predict
+from causal_gen.types import Array, ConfigError, Float, Int, Key
 
 
 def plan(losses: Sequence[float] | np.ndarray, budget: int) -> tuple[int, ...]:
@@ -51,3 +54,16 @@ def even(places: int, budget: int) -> tuple[int, ...]:
     """Equally many places a step, as the unmasking loop fills them without a plan."""
     left = places * (budget - np.arange(budget + 1)) // budget
     return tuple(int(step) for step in -np.diff(left))
+
+
+def profile(predict: Predict, key: Key, tokens: Int[Array, "b t"], mask: int) -> Float[Array, "t"]:
+    """Eq. (1), measured on `tokens`, each row in a random order of its own: t calls."""
+    rank = jnp.argsort(jnp.argsort(jax.random.uniform(key, tokens.shape), axis=-1), axis=-1)
+
+    def step(_: None, k: Array) -> tuple[None, Array]:
+        hidden = rank >= k
+        logits = predict(jnp.where(hidden, mask, tokens), hidden.mean(-1).astype(jnp.float32))
+        told = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), tokens[..., None], -1)[..., 0]
+        return None, -(jnp.where(hidden, told, 0).sum(-1) / hidden.sum(-1)).mean()
+
+    return jax.lax.scan(step, None, jnp.arange(tokens.shape[1]))[1]

@@ -42,7 +42,8 @@ Alpha: TypeAlias = Callable[[Array], Array]  # time in [0, 1] -> chance that a p
 @dataclasses.dataclass(frozen=True)
 class State:
     """What a policy sees beside logits: `tokens` [b, t]; places `open` [b, t] to be filled, in this block; `drawn` [b, t], the token that
-    each would get; `order` [b, t], its Gumbel noise; `free` [b], places of the block that were open at first; `budget` [b], steps of the block. A policy's step is [b] too."""
+    each would get; `order` [b, t], its Gumbel noise; `free` [b], places of the block that
+    were open at first; `budget` [b], steps of the block. A policy's step is [b] too."""
 
     tokens: Any
     open: Any
@@ -126,5 +127,6 @@ def chosen(score: Float[Array, "b t"], candidates: Array, count: Int[Array, "b"]
     """
     score = jnp.where(candidates, score, -jnp.inf)
     place = jnp.arange(score.shape[1])
-    ahead = (score[:, None, :] > score[:, :, None]) | ((score[:, None, :] == score[:, :, None]) & (place[None, None, :] < place[None, :, None]))
+    earlier = (place[None, :] < place[:, None])[None]
+    ahead = (score[:, None, :] > score[:, :, None]) | ((score[:, None, :] == score[:, :, None]) & earlier)
     return candidates & ((ahead & candidates[:, None, :]).sum(-1) < count[:, None])

@@ -199,4 +199,4 @@ def check_template(template: Any, length: int, vocabulary: int) -> None:
     wrong = np.argwhere((template != BLANK) & ((template < 0) | (template >= vocabulary)))
     if len(wrong):
         row, place = wrong[0]
-        raise UserError(f"template: token {template[row, place]} at place {place} of row {row} is out of range 0..{vocabulary - 1}; mend it")
+        raise UserError(f"template: token {template[row, place]} at place {place} of row {row} is out of range 0..{vocabulary - 1}")

@@ -39,7 +39,7 @@ class UnmaskConfig(DecodingConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.repetition != 1:
-            raise ConfigError(f"sampling.repetition: {self.repetition} is about what came before, and places are filled in any order; set 1")
+            raise ConfigError(f"sampling.repetition: {self.repetition} reads what came before, places are filled in any order; set 1")
         if sorted(self.order) != list(range(len(self.order))):
             raise ConfigError(f"sampling.order: not a permutation of 0..{len(self.order) - 1}: {spell(self.order)}; name every place once")
         if self.order and self.policy != "order":

@@ -2,11 +2,14 @@
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_gen.sampling.planner import even, plan, price
+from causal_gen.sampling.planner import even, plan, price, profile
 from causal_gen.types import ConfigError
+from tests.sampling.enumerable import MASK, TEXTS, law, predictor
 
 
 def every_plan(n: int, budget: int):
@@ -39,3 +42,11 @@ def test_even_counts_are_those_of_the_loop():
 def test_budgets_and_losses_that_mean_nothing_are_refused(losses, budget):
     with pytest.raises(ConfigError, match="planner"):
         plan(losses, budget)
+
+
+def test_the_profile_of_a_known_law_adds_up_to_its_entropy():
+    p = law()
+    rows = jnp.asarray(TEXTS[np.random.default_rng(2).choice(len(p), 4_000, p=p)])
+    losses = jax.jit(lambda key: profile(predictor(p), key, rows, MASK))(jax.random.key(0))
+    assert float(losses.sum()) == pytest.approx(-(p * np.log(p)).sum(), abs=0.06)
+    assert (np.diff(losses) < 0).all()  # what is seen helps

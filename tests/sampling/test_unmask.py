@@ -25,6 +25,10 @@ def draw(config, told=NOISE, steps=None, template=None, when=None, force=None):
     return unmask(PREDICT, told, config, mask=MASK, steps=steps, template=template, when=when, force=force)
 
 
+def nothing_known(tokens, share):
+    return jnp.zeros((*tokens.shape, V))
+
+
 def variation(tokens, p) -> float:
     found = np.bincount(number(tokens), minlength=len(p)) / len(tokens)
     return 0.5 * float(np.abs(found - p).sum())
@@ -104,16 +108,16 @@ def test_the_first_place_is_the_one_that_the_score_names(policy):
 
 def test_the_ascending_loop_needs_a_call_for_every_doubling():
     length = 37
-    predict = lambda tokens, share: jnp.zeros((*tokens.shape, V))
-    found = jax.jit(lambda told: unmask(predict, told, UnmaskConfig(counts="ascending"), mask=MASK))(noise(jax.random.key(0), 2, length, V))
+    found = jax.jit(lambda told: unmask(nothing_known, told, UnmaskConfig(counts="ascending"), mask=MASK))(
+        noise(jax.random.key(0), 2, length, V)
+    )
     assert int(found.calls) == math.floor(math.log2(length)) + 1
     np.testing.assert_array_equal(np.bincount(found.when[0]), [1, 2, 4, 8, 16, length - 31])
 
 
 def test_cosine_steps_fill_few_places_first():
-    predict = lambda tokens, share: jnp.zeros((*tokens.shape, V))
     told = noise(jax.random.key(0), 1, 100, V)
-    found = jax.jit(lambda told: unmask(predict, told, UnmaskConfig(counts="cosine", steps=4), mask=MASK))(told)
+    found = jax.jit(lambda told: unmask(nothing_known, told, UnmaskConfig(counts="cosine", steps=4), mask=MASK))(told)
     left = 100 - np.cumsum(np.bincount(found.when[0]))
     np.testing.assert_array_equal(left, [math.floor(100 * math.cos(math.pi / 2 * k / 4)) for k in (1, 2, 3)] + [0])
 
@@ -121,8 +125,7 @@ def test_cosine_steps_fill_few_places_first():
 def test_ancestral_steps_fill_each_place_by_the_schedule_apart_from_the_others():
     """MD4, eq. 6: by step k of K a share alpha(1 - k / K) is filled, independently; here alpha(t) = (1 - t)^2."""
     told, config = noise(jax.random.key(3), 4_000, 8, V), UnmaskConfig(counts="ancestral", steps=4)
-    predict = lambda tokens, share: jnp.zeros((*tokens.shape, V))
-    found = jax.jit(lambda told: unmask(predict, told, config, mask=MASK, alpha=lambda t: (1 - t) ** 2))(told)
+    found = jax.jit(lambda told: unmask(nothing_known, told, config, mask=MASK, alpha=lambda t: (1 - t) ** 2))(told)
     by = np.stack([(np.asarray(found.when) < k) for k in (1, 2, 3)])
     np.testing.assert_allclose(by.mean((1, 2)), [1 / 16, 1 / 4, 9 / 16], atol=0.01)
     half = by[1].sum(1)
@@ -152,7 +155,7 @@ def test_a_row_does_not_depend_on_the_other_rows():
     config = UnmaskConfig(policy="confidence", choice=1.0, steps=3)
     whole = draw(config, NOISE, None, template)
     for row in (0, 1):
-        alone = draw(config, jax.tree.map(lambda x: x[row : row + 1], NOISE), None, template[row : row + 1])
+        alone = draw(config, {name: g[row : row + 1] for name, g in NOISE.items()}, None, template[row : row + 1])
         np.testing.assert_array_equal(alone.tokens[0], whole.tokens[row])
 
 
@@ -195,7 +198,10 @@ def test_emptied_places_are_drawn_anew_and_the_budget_holds():
 
 def test_early_rejection_puts_end_tokens_off():
     """Every law favours token 0; rejected at first, the places that drew it wait for those that did not."""
-    predict = lambda tokens, share: jnp.broadcast_to(jnp.log(jnp.array([[[0.7, 0.1, 0.1, 0.1]]])), (*tokens.shape, V))
+
+    def predict(tokens, share):
+        return jnp.broadcast_to(jnp.log(jnp.array([[[0.7, 0.1, 0.1, 0.1]]])), (*tokens.shape, V))
+
     told = noise(jax.random.key(0), 256, T, V)
 
     def first(reject):
