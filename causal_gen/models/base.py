@@ -49,7 +49,11 @@ class Group:
 
 @runtime_checkable
 class Model(Protocol):
-    """The fixed interface of design.md; the argument `do` is an Intervention, its canonical form, or None."""
+    """The fixed interface of design.md; the argument `do` is an Intervention, its canonical form, or None.
+
+    Some have more: `spans`, nodes that are sequences, acted upon by position; `edges`, the (parent, child) pairs whose child reads its
+    parents by `scm.intervention.read_by`, so that an intervention may name them; `check_evidence`, `check_noise` and `check_acts`.
+    """
 
     @property
     def graph(self) -> Dag: ...

@@ -82,7 +82,7 @@ def product(factors: Iterable[Formula]) -> Formula:
             for other in flat:
                 if isinstance(one, Prob) and isinstance(other, Prob) and set(one.given) == {*other.of, *other.given} and one is not other:
                     rest = [factor for factor in flat if factor is not one and factor is not other]
-                    flat, joined = [*rest, Prob((*one.of, *other.of), other.given)], True
+                    flat, joined = [*rest, Prob((*other.of, *one.of), other.given)], True
                     break
             if joined:
                 break
@@ -157,7 +157,10 @@ def _write(formula: Formula, names: Mapping[str, str], taken: set[str], latex: b
         # sums last: what stands before one is then plainly not part of it
         parts = sorted(formula.factors, key=lambda factor: isinstance(factor, Sum))
         written = [_write(factor, names, taken, latex) for factor in parts]
-        marked = [f"[{one}]" if isinstance(factor, Sum) and i < len(parts) - 1 else one for i, (factor, one) in enumerate(zip(parts, written, strict=True))]
+        marked = [
+            f"[{one}]" if isinstance(factor, Sum) and i < len(parts) - 1 else one
+            for i, (factor, one) in enumerate(zip(parts, written, strict=True))
+        ]
         return (r"\, " if latex else " ").join(marked) or "1"
     if isinstance(formula, Sum):
         fresh, within = dict(names), set(taken)
@@ -190,7 +193,9 @@ class Table:
         if array.ndim != len(names):
             raise DataError(f"table: {array.ndim} axes for {len(names)} variables; give one axis a variable")
         if not np.isfinite(array).all() or (array < 0).any() or abs(array.sum() - 1) > 1e-6:
-            raise DataError(f"table: the entries sum to {array.sum():.6g}, the least is {array.min():.3g}; give probabilities that sum to 1")
+            raise DataError(
+                f"table: the entries sum to {array.sum():.6g}, the least is {array.min():.3g}; give probabilities that sum to 1"
+            )
         return cls(tuple(names), array)
 
     def over(self, names: Sequence[str]) -> np.ndarray:
@@ -202,7 +207,7 @@ class Table:
     def marginal(self, names: Iterable[str]) -> Table:
         """Summed over all other variables."""
         kept = tuple(name for name in self.names if name in set(names))
-        return Table(kept, self.array.sum(tuple(i for i, name in enumerate(self.names) if name not in kept)))
+        return Table(kept, np.asarray(self.array.sum(tuple(i for i, name in enumerate(self.names) if name not in kept))))
 
 
 def times(one: Table, other: Table) -> Table:

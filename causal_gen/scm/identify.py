@@ -11,16 +11,16 @@
     p(y | do(x), z), IDC: a node of z that x's effect makes independent of y by rule 2 is set; then the ratio of (1) for y, z         (2)
 
 A hedge (F, F') is a pair of sets of nodes, each one district, F' a part of F, F' without a node of x and F with one, F' above y: two models
-can then agree in all that is observed and differ in the effect. ID refuses if and only if there is one (Shpitser & Pearl, AAAI 2006, theorems
-4 to 7; Conditional, UAI 2006). Conditionals are shortened by the Markov property of districts (Tian & Pearl 2002). The answer is a statement
-about the graph: it is as good as the graph is.
+can then agree in all that is observed and differ in the effect. ID refuses if and only if there is one (Shpitser & Pearl, AAAI 2006, and
+for conditional effects UAI 2006). Conditionals are shortened by the Markov property of districts (Tian & Pearl 2002). The answer is a
+statement about the graph: it is as good as the graph is.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
@@ -88,9 +88,10 @@ class NotIdentified(UserError):
     def __init__(self, effect: Effect, graph: Admg, forest: frozenset[str], inner: frozenset[str]):
         self.effect, self.forest, self.inner = effect, forest, inner
         outer, names = graph.sorted(forest - inner), ", ".join(graph.sorted(inner))
+        forest_names = ", ".join(graph.sorted(forest))
         pairs = [f"{a} <-> {b}" for a, b in graph.bidirected if a in forest and b in forest]
         super().__init__(
-            f"effect: {effect} is not identified by the graph: hedge F = {{{', '.join(graph.sorted(forest))}}}, F' = {{{names}}}, joined by "
+            f"effect: {effect} is not identified by the graph: hedge F = {{{forest_names}}}, F' = {{{names}}}, joined by "
             f"{', '.join(pairs)}; two models can agree in all that is observed and differ in it. "
             f"Measure a latent cause of {outer[0]} and of what it is joined to, or randomise {outer[0]}"
         )
@@ -131,7 +132,7 @@ class Identified:
 
 
 def identify(graph: Admg | Dag, effect: Effect) -> Identified:
-    """The formula of `effect` over what is observed. Raises `NotIdentified` with a hedge, and `GraphError` for unknown or repeated nodes."""
+    """The formula of `effect` over what is observed. Raises `NotIdentified` with a hedge, `GraphError` for unknown or repeated nodes."""
     mixed = graph if isinstance(graph, Admg) else Admg(graph)
     effect.check(mixed)
     found = _Search(effect, mixed).conditional(frozenset(effect.y), frozenset(effect.x), frozenset(effect.given))
@@ -206,7 +207,7 @@ class _Search:
         if len(districts) > 1:  # 4
             parts = [self.unconditional(part, everything - part, graph, kernel) for part in districts]
             return fm.total(graph.sorted(everything - y - x), fm.product(reversed(parts)))
-        (inner,) = districts
+        inner = next(iter(districts))
         around = graph.district(next(iter(inner)))
         if around == everything:  # 5
             raise NotIdentified(self.effect, self.graph, everything, inner)
@@ -231,11 +232,3 @@ def _observed(graph: Admg, name: str) -> Prob:
     part = graph.subgraph(before)
     district = part.district(name)
     return Prob((name,), graph.sorted((district | part.parents(*district)) - {name}))
-
-
-def joint_of_rows(columns: dict[str, Sequence[int]], sizes: dict[str, int]) -> Table:
-    """The observed frequencies of rows: `columns` are codes 0 .. sizes[name] - 1, all of one length."""
-    names = tuple(columns)
-    counts = np.zeros([sizes[name] for name in names])
-    np.add.at(counts, tuple(np.asarray(columns[name]) for name in names), 1.0)
-    return Table(names, counts / counts.sum())

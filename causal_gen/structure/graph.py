@@ -46,7 +46,7 @@ class Dag:
 
     @classmethod
     def from_adjacency(cls, matrix: Any, nodes: Sequence[str] | None = None) -> Dag:
-        """A graph from a square matrix [n, n] whose entry [i, j] is not 0 where node i is a parent of node j; without `nodes` x0, x1, ..."""
+        """A graph from a matrix [n, n] whose entry [i, j] is not 0 where node i is a parent of node j; without `nodes` x0, x1, ..."""
         array = np.asarray(matrix)
         if array.ndim != 2 or array.shape[0] != array.shape[1]:
             raise GraphError(f"graph: adjacency has shape {array.shape}; give a square matrix, [parent, child]")

@@ -42,7 +42,11 @@ class Admg:
 
     @classmethod
     def from_edges(
-        cls, edges: Iterable[Sequence[str]], bidirected: Iterable[Sequence[str]] = (), nodes: Sequence[str] = (), latent: Collection[str] = ()
+        cls,
+        edges: Iterable[Sequence[str]],
+        bidirected: Iterable[Sequence[str]] = (),
+        nodes: Sequence[str] = (),
+        latent: Collection[str] = (),
     ) -> Admg:
         """From (parent, child) pairs and pairs with a latent common cause; nodes named in `latent` are projected out."""
         pairs = tuple((str(a), str(b)) for a, b in bidirected)
@@ -162,7 +166,11 @@ class Admg:
         return Admg(Dag(self.nodes, tuple(edge for edge in self.edges if edge[0] not in names)), self.bidirected)
 
     def with_latents(self) -> tuple[Dag, frozenset[str]]:
-        """The same with a latent root for every bidirected edge, and the names of these roots."""
+        """The same graph with a latent root for every bidirected edge, and the names of these roots."""
+        return self._with_latents
+
+    @functools.cached_property
+    def _with_latents(self) -> tuple[Dag, frozenset[str]]:
         roots = tuple(f"{a}<->{b}" for a, b in self.bidirected)
         edges = tuple((root, name) for root, pair in zip(roots, self.bidirected, strict=True) for name in pair)
         return Dag((*self.nodes, *roots), (*self.edges, *edges)), frozenset(roots)

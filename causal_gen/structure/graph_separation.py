@@ -8,9 +8,9 @@
         p(y | do(x)) = sum_z p(z | x) sum_x' p(y | x', z) p(x')
     instrument (W, Z): W depends on X given Z, which separates it from Y where X has no effects                                       (5)
 
-Separation is reachability (Shachter's ball), minimal separators are listed in the moral graph of the ancestors (van der Zander et al. 2014),
-whose nodes that must not be in a set are eliminated first. Sources: Pearl, Causality, def. 3.3.1, 3.3.3, 7.4.1; Richardson, Scand. J. Stat. 30
-(2003); Shpitser, VanderWeele & Robins, UAI 2010 for (3).
+Separation is reachability (Shachter's ball), minimal separators are listed in the moral graph of the ancestors (van der Zander et al.
+2014), whose nodes that must not be in a set are eliminated first. Sources: Pearl, Causality, def. 3.3.1, 3.3.3, 7.4.1; Richardson,
+Scand. J. Stat. 30 (2003); Shpitser, VanderWeele & Robins, UAI 2010 for (3).
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def separated(graph: Dag | Admg, x: Collection[str], y: Collection[str], given: 
 
 def _reached(dag: Dag, start: Collection[str], given: frozenset[str]) -> set[str]:
     """Nodes that a ball reaches from `start`: it passes a non-collider that is not given and a collider with a given descendant."""
-    parents, children = {name: dag.parents(name) for name in dag.nodes}, {name: dag.children(name) for name in dag.nodes}
+    parents: dict[str, list[str]] = {name: [] for name in dag.nodes}
+    children: dict[str, list[str]] = {name: [] for name in dag.nodes}
+    for parent, child in dag.edges:
+        parents[child].append(parent)
+        children[parent].append(child)
     above = Admg(dag).ancestors(*given)
     queue = [(name, "up") for name in start]
     seen = set(queue)
@@ -105,7 +109,7 @@ def _adjusts(graph: Admg, x: Collection[str], y: Collection[str], given: Collect
 
 
 def back_door_sets(graph: Dag | Admg, x: Collection[str], y: Collection[str]) -> tuple[frozenset[str], ...]:
-    """All minimal back-door sets, eq. (2), the smallest first, at most `MOST`; () where there is none, (frozenset(),) where none is needed."""
+    """All minimal back-door sets, eq. (2), the smallest first, at most `MOST`; () if there is none, (frozenset(),) if none is needed."""
     return _adjusting(_mixed(graph), x, y, back_door=True)
 
 
@@ -163,7 +167,7 @@ def _component(near: dict[str, set[str]], start: str, without: Collection[str]) 
 
 
 def _separators(near: dict[str, set[str]], a: str, b: str) -> set[frozenset[str]]:
-    """All minimal separators of a and b: from the one next to a, nodes move one by one to a's side (Kloks & Kratsch, SIAM J. Comput. 27, 1998)."""
+    """All minimal separators of a and b: from the one next to a, nodes move one by one to a's side (Kloks & Kratsch 1998)."""
 
     def close(blocked: set[str]) -> frozenset[str]:
         side = _component(near, b, blocked)
@@ -213,9 +217,10 @@ def front_door_sets(graph: Dag | Admg, x: Collection[str], y: Collection[str]) -
 
 
 def instruments(graph: Dag | Admg, x: str, y: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Instruments W of the effect of `x` on `y` with a smallest set Z to condition on, eq. (5): for linear models, where Z is no descendant of x.
+    """Instruments W of the effect of `x` on `y`, each with a smallest set Z to condition on, eq. (5): for linear models.
 
-    For every W the minimal sets that separate it from y are tried; an instrument that needs a larger set is not found.
+    Neither is a descendant of x. For every W the minimal sets that separate it from y are tried; an instrument that needs a larger set
+    is not found.
     """
     mixed = _mixed(graph)
     _ends(mixed, [x], [y])

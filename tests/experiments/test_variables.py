@@ -37,5 +37,12 @@ def test_evaluate_counterfactual_sample_and_report_know_variables(call, rows, tm
     assert call("report", f"--workdir={rows}").code == 0
 
 
+def test_the_graph_of_a_run_is_asked_what_it_identifies(call, refused, rows):
+    answer = call("identify", f"--workdir={rows}", "--effect=p(outcome | do(treatment))")
+    assert answer.code == 0 and json.loads(answer.out.strip().splitlines()[-1])["back_door"] == [["x1", "x2"]]
+    hidden = refused("identify", f"--workdir={rows}", "--effect=p(outcome | do(treatment))", "--latent=x1")
+    assert "hedge F = {treatment, outcome}, F' = {outcome}" in hidden or "hedge F = {x2, treatment, outcome}" in hidden, hidden
+
+
 def test_an_intervention_on_an_unknown_variable_is_refused(refused, rows):
     assert "unknown factor 'treatmnt'; did you mean 'treatment'?" in refused("counterfactual", f"--workdir={rows}", "--do=treatmnt=1")

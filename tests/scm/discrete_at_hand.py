@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import string
 
 import numpy as np
@@ -11,7 +10,7 @@ from causal_gen.structure.graph_mixed import Admg
 
 
 class DiscreteModel:
-    """A conditional table a node, of its parents and of one latent variable a bidirected edge. Everything is by enumeration of all states."""
+    """A conditional table a node, of its parents and of one latent variable a bidirected edge; all by enumeration of all states."""
 
     def __init__(self, graph: Admg, rng: np.random.Generator, states: int = 2):
         self.graph, (self.dag, self.latent) = graph, graph.with_latents()
@@ -22,7 +21,7 @@ class DiscreteModel:
             self.tables[name] = rng.dirichlet(np.full(self.sizes[name], 0.7), shape) * 0.96 + 0.04 / self.sizes[name]
 
     def distribution(self, do=()):
-        """Over the observed nodes: entry [v_1, ..., v_n]; for a node of `do` its own axis says what it is set to, so that it does not sum to 1."""
+        """Over the observed nodes: entry [v_1, ..., v_n]; the axis of a node of `do` says what it is set to, and does not sum to 1."""
         letters = dict(zip(self.dag.nodes, string.ascii_letters, strict=False))
         terms, arrays = [], []
         for name in self.dag.nodes:
@@ -47,8 +46,8 @@ class DiscreteModel:
 def identifiable_by_tian(graph: Admg, y, x) -> bool:
     """Another algorithm than ID for the same question, without formulas (Tian & Pearl 2002; Huang & Valtorta 2006).
 
-    p(y | do(x)) is identified if and only if every district of the ancestors of y in the graph without x can be had from the district of the
-    graph that holds it, by going to ancestors and to districts in turn.
+    p(y | do(x)) is identified if and only if every district of the ancestors of y in the graph without x can be had from the district of
+    the graph that holds it, by going to ancestors and to districts in turn.
     """
     rest = graph.subgraph(set(graph.nodes) - set(x))
     above = rest.ancestors(*y)
@@ -73,8 +72,3 @@ def splits(nodes, rng, count):
         j = i + int(rng.integers(1, 3))
         k = j + int(rng.integers(0, 2))
         yield tuple(map(str, order[:i])), tuple(map(str, order[i:j])), tuple(map(str, order[j:k]))
-
-
-def assignments(sizes):
-    """All states."""
-    return itertools.product(*(range(size) for size in sizes))

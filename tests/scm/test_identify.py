@@ -1,41 +1,38 @@
-"""ID and IDC: formulas against enumeration of models with explicit latent causes, refusals against another algorithm and the hedge's definition."""
+"""ID and IDC: formulas against enumeration of models with latent causes, refusals against another algorithm and the hedge's definition."""
 
 import numpy as np
 import pytest
 
 from causal_gen.scm import formula as fm
 from causal_gen.scm.formula import Prob, Table
-from causal_gen.scm.identify import Effect, NotIdentified, identify, joint_of_rows
+from causal_gen.scm.identify import Effect, NotIdentified, identify
 from causal_gen.structure.graph import Dag
 from causal_gen.structure.graph_mixed import Admg
 from causal_gen.types import DataError, GraphError
 from tests.scm.discrete_at_hand import DiscreteModel, identifiable_by_tian, splits
 from tests.structure.graphs_at_hand import random_admg
 
-# Pearl, Causality, fig. 3.8 and 3.9; Shpitser & Pearl 2006, fig. 1 and 3; Pearl & Mackenzie 2018 for the napkin; Verma's graph of Tian & Pearl 2002
+# Pearl, Causality, sec. 3.3 and 3.5; Shpitser & Pearl 2006; Pearl & Mackenzie 2018 for the napkin; Verma's graph of Tian & Pearl 2002
 IDENTIFIED = {
     "no confounding": "x -> y",
     "back door": "z -> x, z -> y, x -> y",
     "front door": "x -> m -> y, x <-> y",
     "napkin": "w -> z -> x -> y, w <-> x, w <-> y",
     "verma": "a -> b -> x -> y, b <-> y, a -> y",
-    "3.8a": "x -> y, x -> z, z -> y, x <-> z",
-    "3.8e": "x -> z -> y, x <-> y, x -> y, z <-> w, w -> x",
-    "two steps": "x -> m -> n -> y, x <-> n, m <-> y, x <-> y",
     "m bias": "a <-> c, c <-> b, a -> x, b -> y, x -> y",
     "mediated by two": "x -> m -> y, x -> n -> y, x <-> y, m -> n",
     "bow above y": "x -> z -> y, z <-> y, w -> x",
-    "3.8g": "x -> a, a -> y, b -> a, b -> y, b -> x, b <-> x, x <-> y, b <-> y",
+    "front door with a covariate": "x -> a, a -> y, b -> a, b -> y, b -> x, b <-> x, x <-> y, b <-> y",
 }
 NOT_IDENTIFIED = {
     "bow": ("x -> y, x <-> y", "xy", "y"),
-    "3.9b": ("x -> z -> y, x <-> z", "xz", "z"),
+    "mediator confounded with x": ("x -> z -> y, x <-> z", "xz", "z"),
     "instrument": ("w -> x -> y, x <-> y", "xy", "y"),
-    "3.9d": ("x -> y, z -> y, x <-> z, z <-> y", "xyz", "yz"),
-    "3.9e": ("x -> z -> y, x <-> z, z <-> y, x <-> y", "xyz", "yz"),
-    "napkin with a bow": ("w -> z -> x -> y, w <-> x, w <-> y, x <-> y", "wxyz", "y"),
+    "chain of latents": ("x -> y, z -> y, x <-> z, z <-> y", "xyz", "yz"),
+    "mediator confounded twice": ("x -> z -> y, x <-> z, z <-> y, x <-> y", "xyz", "yz"),
+    "napkin with a bow": ("w -> z -> x -> y, w <-> x, w <-> y, x <-> y", "xy", "y"),
+    "two steps": ("x -> m -> n -> y, x <-> n, m <-> y, x <-> y", "xmny", "my"),
 }
-KNOWN_UNLIKE = ("3.8a", "3.8e", "3.8g", "verma", "two steps", "mediated by two", "bow above y", "3.9d", "3.9e", "napkin with a bow")
 
 
 def _compare(graph, effect, rng, states=3):
@@ -55,8 +52,8 @@ def _is_hedge(graph, y, x, forest, inner):
 @pytest.mark.parametrize("seed", range(3))
 def test_formulas_are_the_truth_and_refusals_are_hedges_on_random_graphs(seed):
     rng, told = np.random.default_rng(seed), {True: 0, False: 0}
-    for _ in range(25):
-        graph = random_admg(rng, 6, 0.4, 0.2)
+    for _ in range(20):
+        graph = random_admg(rng, 6, 0.4, 0.35)
         for y, x, _ in splits(graph.nodes, rng, 4):
             possible = identifiable_by_tian(graph, y, x)
             told[possible] += 1
@@ -71,7 +68,7 @@ def test_formulas_are_the_truth_and_refusals_are_hedges_on_random_graphs(seed):
 
 def test_conditional_effects_are_the_truth_on_random_graphs():
     rng, told = np.random.default_rng(11), 0
-    for _ in range(40):
+    for _ in range(25):
         graph = random_admg(rng, 5, 0.4, 0.2)
         for y, x, given in splits(graph.nodes, rng, 3):
             if given:
@@ -81,12 +78,13 @@ def test_conditional_effects_are_the_truth_on_random_graphs():
                 except NotIdentified:
                     # the unconditional effect on y and given is then not identified either: p(y | do(x), given) would follow from it
                     assert not identifiable_by_tian(graph, (*y, *given), x)
-    assert told > 30
+    assert told > 15
 
 
 @pytest.mark.parametrize("name", IDENTIFIED)
 def test_known_graphs_are_identified(name):
     graph = Admg.parse(IDENTIFIED[name])
+    assert identifiable_by_tian(graph, ("y",), ("x",))
     _compare(graph, Effect(("y",), ("x",)), np.random.default_rng(0))
 
 
@@ -95,6 +93,7 @@ def test_known_graphs_are_refused_with_their_hedge(name):
     text, forest, inner = NOT_IDENTIFIED[name]
     with pytest.raises(NotIdentified, match=r"p\(y \| do\(x\)\) is not identified.*hedge F = \{.*randomise") as error:
         identify(Admg.parse(text), Effect(("y",), ("x",)))
+    assert not identifiable_by_tian(Admg.parse(text), ("y",), ("x",))
     assert error.value.forest == set(forest) and error.value.inner == set(inner) and "\n" not in str(error.value)
 
 
@@ -103,7 +102,7 @@ def test_formulas_read_as_in_the_textbook():
         return str(identify(Admg.parse(graph), Effect.parse(effect)))
 
     assert told("x -> y", "p(y | do(x))") == "p(y | do(x)) = p(y | x)"
-    assert told("z -> x, z -> y, x -> y", "p(y | do(x))") == "p(y | do(x)) = sum_{z} p(z) p(y | z, x)"
+    assert told("z -> x, z -> y, x -> y", "p(y | do(x))") == "p(y | do(x)) = sum_{z} p(y | z, x) p(z)"
     assert told("x -> m -> y, x <-> y", "p(y|do(x))") == "p(y | do(x)) = sum_{m} p(m | x) sum_{x'} p(x') p(y | x', m)"
     assert told("w -> z -> x -> y, w <-> x, w <-> y", "p(y | do(x))") == (
         "p(y | do(x)) = {sum_{w} p(w) p(x, y | w, z)} / {sum_{w} p(w) p(x | w, z)}, for any value of z"
@@ -111,8 +110,7 @@ def test_formulas_read_as_in_the_textbook():
     assert told("z -> x, z -> y, x -> y", "p(y | do(x), z)") == "p(y | do(x), z) = p(y | z, x)"
     latex = identify(Admg.parse("dose -> m -> y, dose <-> y"), Effect.parse("p(y | do(dose))")).latex()
     assert latex == (
-        r"p(y \mid \mathrm{do}(\mathit{dose})) = p(m \mid \mathit{dose})\, x"[:0]
-        + r"p(y \mid \mathrm{do}(\mathit{dose})) = \sum_{m} p(m \mid \mathit{dose})\, \sum_{\mathit{dose}'} p(\mathit{dose}')\, "
+        r"p(y \mid \mathrm{do}(\mathit{dose})) = \sum_{m} p(m \mid \mathit{dose})\, \sum_{\mathit{dose}'} p(\mathit{dose}')\, "
         + r"p(y \mid \mathit{dose}', m)"
     )
 
@@ -135,8 +133,8 @@ def test_where_the_data_say_nothing_the_answer_is_undefined_and_elsewhere_it_is_
     np.testing.assert_allclose(told, [[0.5, 2 / 3], [0.5, 1 / 3]])
 
 
-def test_a_dag_without_latents_and_frequencies_of_rows_will_do():
-    table = joint_of_rows({"x": [0, 0, 1, 1], "y": [0, 1, 1, 1]}, {"x": 2, "y": 2})
+def test_a_dag_without_latents_will_do():
+    table = Table.joint(("x", "y"), np.array([[0.25, 0.25], [0.0, 0.5]]))
     told = identify(Dag.from_edges([("x", "y")]), Effect.parse("p(y | do(x))")).evaluate(table)
     np.testing.assert_allclose(told, [[0.5, 0.0], [0.5, 1.0]])
 
@@ -147,7 +145,11 @@ def test_a_dag_without_latents_and_frequencies_of_rows_will_do():
         (lambda g: Effect.parse("y given x"), GraphError, "cannot read 'y given x'; write p"),
         (lambda g: Effect.parse("p( | do(x))"), GraphError, "there is no outcome before the |"),
         (lambda g: Effect.parse("p(y | do(x=1))"), GraphError, "'x=1' is no name of a node"),
-        (lambda g: identify(g, Effect.parse("p(y | do(xx))")), GraphError, r"unknown node 'xx' in the effect p\(y \| do\(xx\)\); did you mean 'x'"),
+        (
+            lambda g: identify(g, Effect.parse("p(y | do(xx))")),
+            GraphError,
+            r"unknown node 'xx' in the effect p\(y \| do\(xx\)\); did you mean 'x'",
+        ),
         (lambda g: identify(g, Effect.parse("p(y | do(y))")), GraphError, "'y' stands twice"),
         (lambda g: Table.joint(("x",), np.array([0.5, 0.6])), DataError, "sum to 1.1"),
         (lambda g: Table.joint(("x",), np.ones((1, 1))), DataError, "2 axes for 1 variables"),

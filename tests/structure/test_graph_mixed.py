@@ -31,7 +31,7 @@ def test_a_latent_common_cause_becomes_a_bidirected_edge_and_a_latent_mediator_a
 
 @pytest.mark.parametrize("seed", range(4))
 def test_projection_keeps_the_partial_correlations_that_vanish(seed):
-    """In a linear-Gaussian model over a graph with latent nodes: m-separated in the projection if and only if uncorrelated given the set."""
+    """In a linear-Gaussian model over a graph with latents: m-separated in the projection if and only if uncorrelated given the set."""
     rng = np.random.default_rng(seed)
     full = random_admg(rng, 7, 0.4, 0.0).dag
     latent = [str(name) for name in rng.choice(full.nodes, 2, replace=False)]

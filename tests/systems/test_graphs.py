@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from scipy import stats
 from causal_gen.build import build, load_config
 from causal_gen.evaluate import probes
 from causal_gen.scm.counterfactual import abduct, predict, sample
-from causal_gen.scm.intervention import do, shift
+from causal_gen.scm.intervention import do, shift, soft, stochastic
 from causal_gen.structure.graph import Dag
 from causal_gen.types import ConfigError
 
@@ -105,6 +106,44 @@ def test_only_descendants_move_and_what_is_acted_upon_takes_its_value(act):
     if act.actions[node].kind == "do":
         assert (np.asarray(answer[node]) == act.actions[node].args[0]).all()
     assert np.any(plain["after"] != answer["after"])
+
+
+def test_an_edge_acted_upon_is_read_by_its_child_alone():
+    """The child answers as if the parent had that value, from its own noise; what follows from the child follows, all else is untouched."""
+    model, params, _ = variables()
+    noise = jax.jit(model.noise, static_argnums=1)(KEY, 32)
+    act = do(x1=1.5, edge=("x1", "outcome"))
+    plain, answer, may = predict(model, params, noise), predict(model, params, noise, do=act), model.descendants(noise, act)
+    for name in model.graph.nodes:
+        reached = name in ("outcome", "after")
+        assert bool(may[name].all()) == bool(may[name].any()) == reached == bool(np.any(plain[name] != answer[name])), name
+    mean, scale = jax.jit(model.conditionals)(params, {**plain, "x1": jnp.full(32, 1.5)})["outcome"].moments
+    np.testing.assert_allclose(answer["outcome"], mean + scale * noise["outcome"], rtol=1e-5, atol=1e-5)
+
+
+def test_where_one_layer_sees_parents_alone_all_edges_of_a_node_acted_upon_are_the_node_acted_upon():
+    model, params, _ = variables(model__transformer__layers=1)
+    noise = jax.jit(model.noise, static_argnums=1)(KEY, 32)
+    edges = [do(x2=0.7, edge=("x2", child)) for child in model.graph.children("x2")]
+    answer, want = predict(model, params, noise, do=functools.reduce(operator.and_, edges)), predict(model, params, noise, do=do(x2=0.7))
+    assert len(edges) == 3 and np.any(answer["x2"] != want["x2"])
+    for name in set(model.graph.nodes) - {"x2"}:
+        np.testing.assert_allclose(answer[name], want[name], atol=1e-5, err_msg=name)
+
+
+def test_stochastic_and_soft_interventions_reach_the_model():
+    model, params, _ = variables(model__transformer__layers=1)
+    noise = jax.jit(model.noise, static_argnums=1)(KEY, 32)
+    plain = predict(model, params, noise)
+    drawn = [predict(model, params, noise, do=stochastic("jitter", jax.random.key(seed), x2=0.5)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0]["after"], drawn[1]["after"])
+    gaps = np.asarray(drawn[2]["x2"] - plain["x2"])
+    assert 0.2 < gaps.std() < 0.8 and np.all(drawn[0]["x2"] != drawn[2]["x2"])
+    np.testing.assert_array_equal(drawn[2]["x1"], plain["x1"])
+    some = np.arange(32) % 2 == 0
+    halved = predict(model, params, noise, do=soft(jnp.tanh, x2=()).where(some))
+    np.testing.assert_allclose(halved["x2"], np.where(some, np.tanh(plain["x2"]), plain["x2"]), rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(halved["x3"] == plain["x3"]), ~some)
 
 
 def test_the_mask_alone_makes_the_difference_between_graph_and_order():
