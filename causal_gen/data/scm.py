@@ -83,7 +83,7 @@ def _normal(names: tuple[str, ...]) -> Callable[[np.random.Generator, int], dict
 
 def _additive(scales: Mapping[str, float]) -> Callable[[Row, Row], np.ndarray]:
     """Nats of rows in which every node adds scale times standard normal noise."""
-    return lambda values, noise: -sum(stats.norm.logpdf(noise[name]) - np.log(scale) for name, scale in scales.items())
+    return lambda values, noise: -np.sum([stats.norm.logpdf(noise[name]) - np.log(scale) for name, scale in scales.items()], 0)
 
 
 def _linear() -> System:

@@ -87,7 +87,7 @@ def noises(model: Any, noise: Any, rows: dict[str, np.ndarray]) -> dict[str, dic
 
 
 def _rank(e: np.ndarray, x: np.ndarray) -> float:
-    return abs(float(stats.spearmanr(e, x).statistic)) if np.ptp(x) and np.ptp(e) else 0.0
+    return abs(float(np.corrcoef(stats.rankdata(e), stats.rankdata(x))[0, 1])) if np.ptp(x) and np.ptp(e) else 0.0
 
 
 def _ends(run: Any, name: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from causal_gen.models import base
 from causal_gen.scm.intervention import Acts, Edge, Intervention, acts_on, moved, read_by
@@ -209,7 +210,7 @@ class Structural:
         sizes = dict(zip(self.graph.nodes, self.discrete, strict=True))
         for name, act in acts.items():
             values = sizes.get(name.partition("->")[0])
-            if values is None or isinstance(act.mask, jax.core.Tracer) or not np.any(act.mask) or act.kind == "bernoulli":
+            if values is None or isinstance(act.mask, Tracer) or not np.any(act.mask) or act.kind == "bernoulli":
                 continue
             if act.kind != "do":
                 raise InterventionError(f"intervention: {act.kind}({name}=...): its values are names, not amounts; only do sets them")

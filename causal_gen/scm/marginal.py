@@ -44,10 +44,11 @@ class Scaling:
         if kind == "standard":
             return cls(kind, float(stats["mean"]), max(float(stats["std"]), 1e-6))
         if kind == "log":
-            if low is None or float(stats["low"]) <= low:
-                end = "has none" if low is None else f"is {low:g}, and the data's smallest value {float(stats['low']):g}"
+            if low is None or float(stats["low"]) < low:
+                end = "has none" if low is None else f"is {low:g}, but the data's smallest value {float(stats['low']):g}"
                 raise ValueError(f"scaling 'log' needs a factor above a lower end of its support, which {end}; use 'standard'")
-            logs = np.log(np.asarray(stats["quantiles"], float) - low)
+            above = np.asarray(stats["quantiles"], float) - low
+            logs = np.log(np.maximum(above, _TINY * above[-1]))
             return cls(kind, float(logs.mean()), max(float(logs.std()), 1e-6), float(low), float(stats["high"]))
         if kind != "logit":
             raise ValueError(f"scaling {kind!r} is not one of {', '.join(SCALINGS)}")

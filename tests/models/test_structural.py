@@ -176,7 +176,7 @@ def test_a_diffusions_round_trip_errs_less_the_finer_its_steps():
         noise = abduct(finer, params, KEY, rows)
         back = predict(finer, params, noise)
         errors.append(max(float(jnp.abs(back[name] - rows[name]).mean() / rows[name].std()) for name in rows))
-    assert errors[1] < 0.03 and errors[1] < errors[0] / 3, errors
+    assert errors[1] < 0.06 and errors[1] < errors[0] / 4, errors
     moved = predict(finer, params, noise, do=cg.do(x2=1.0))
     np.testing.assert_array_equal(moved["x1"], back["x1"])
     assert bool((moved["x2"] == 1).all()) and bool(jnp.any(moved["x3"] != back["x3"])) and model.likelihood is None
