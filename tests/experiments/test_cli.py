@@ -12,7 +12,7 @@ import pytest
 from experiments import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "export", "benchmark", "dry_run")
+COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "export", "benchmark", "dry_run", "effects", "refute")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
