@@ -277,11 +277,11 @@ def _causation(values: Any, trained: Any) -> dict[str, Any]:
 
     low, high, event = (_value(values, trained, flag) or 0.0 for flag in ("from", "to", "event"))
     event = 1.0 if values.event is None else event
+    experiment = _experiment(values.experiment)
     noise, _, units = _units(values, trained)
     point = effects.causation(trained.model, trained.params, noise, values.cause, values.outcome, low, high, event)
     rows = trained.data.gather("train", np.arange(trained.data.size("train")))
     observed = Observed.of(np.asarray(rows[values.cause]), np.asarray(rows[values.outcome]), low, high, event)
-    experiment = _experiment(values.experiment)
     own = (point["with"].value, point["without"].value)
     told = {"observations": (bounds(observed), widened(observed, len(rows[values.cause]), None))}
     if experiment:

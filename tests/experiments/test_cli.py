@@ -12,7 +12,20 @@ import pytest
 from experiments import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "sample", "counterfactual", "evaluate", "report", "export", "benchmark", "dry_run", "space")
+COMMANDS = (
+    "train",
+    "sample",
+    "counterfactual",
+    "evaluate",
+    "report",
+    "explore",
+    "export",
+    "benchmark",
+    "dry_run",
+    "space",
+    "effects",
+    "refute",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
