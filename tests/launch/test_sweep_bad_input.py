@@ -172,3 +172,21 @@ def test_what_needs_optuna_says_so_where_it_is_missing(monkeypatch):
 )
 def test_passwords_are_taken_out(text, shown):
     assert optuna_search.redacted(text, {optuna_search.PASSWORD: "sesame"}) == shown
+
+
+def test_a_journal_cut_short_goes_on_and_a_damaged_one_is_named(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    draws = {0: {"train.learning_rate": 0.1}, 1: {"train.learning_rate": 0.2}}.get
+    journal = Journal(file, draws)
+    journal.ask()
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"tell": 0, "sta')  # a kill in the middle of a line
+    again = Journal(file, draws)
+    assert [trial.state for trial in again.asked()] == ["open"]
+    again.tell(0, "complete", 1.5)
+    again.ask()
+    assert again.ask() is None  # no third setting
+    assert [(trial.state, trial.value) for trial in Journal(file, draws).asked()] == [("complete", 1.5), ("open", None)]
+    file.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(LaunchError, match="damaged in line 1"):
+        Journal(file, draws)
