@@ -24,6 +24,7 @@ COMMANDS = (
     "dry_run",
     "space",
     "effects",
+    "identify",
     "refute",
 )
 
