@@ -30,6 +30,7 @@ from causal_gen.models.objectives import Arranged, Query
 from causal_gen.nn.transformer import Decoder
 from causal_gen.process import masking
 from causal_gen.sampling import ar, unmask
+from causal_gen.sampling.unmask_config import UnmaskConfig
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.structure.visibility import fields_for
 from causal_gen.types import Array, Batch, Bool, ConfigError, Float, Int, Key, Noise, Params, UserError
@@ -46,6 +47,7 @@ class HybridTransformer(CausalTransformer):
     """
 
     config: HybridTransformerConfig
+    sampling: UnmaskConfig
 
     @property
     def likelihood(self) -> Any:
