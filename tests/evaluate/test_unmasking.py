@@ -23,9 +23,9 @@ def test_reading_order_is_1_and_its_reverse_is_only_as_early_as_the_end_allows(k
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_random_orders_have_the_value_of_chance(k):
     n = 6
-    found = arness(np.random.default_rng(0).random((40_000, n)).argsort(1), k)
-    assert found["local"] == pytest.approx(math.factorial(n - k + 1) / math.factorial(n), abs=0.005)
-    assert found["global"] == pytest.approx(np.mean([min(1, k / m) for m in range(1, n + 1)]), abs=0.005)
+    found = arness(np.random.default_rng(0).random((10_000, n)).argsort(1), k)
+    assert found["local"] == pytest.approx(math.factorial(n - k + 1) / math.factorial(n), abs=0.01)
+    assert found["global"] == pytest.approx(np.mean([min(1, k / m) for m in range(1, n + 1)]), abs=0.01)
 
 
 def test_places_known_before_do_not_count():
