@@ -74,6 +74,7 @@ def start(command: Command) -> NoReturn:
     except Exception:
         if not _several():
             raise
+        sys.modules["causal_gen.parallel.interrupt"].wait_if_ending()
         traceback.print_exc()
         _part(code := 1)
     sys.exit(code)
@@ -204,13 +205,14 @@ def _connected(values: Any) -> Iterator[None]:
     if all(value is None or value is False for value in given):
         yield
         return
-    from causal_gen.parallel import hosts
+    from causal_gen.parallel import hosts, interrupt
 
     hosts.connect(
         *given[:-1],
         initialization_timeout=values["initialization-timeout"].value,
         heartbeat_timeout=values["heartbeat-timeout"].value,
     )  # fmt: skip
+    interrupt.end_together()
     if hosts.first():
         yield
         return

@@ -42,6 +42,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
 
     from causal_gen import build as border
     from causal_gen.parallel import hosts, mesh
+    from causal_gen.parallel.interrupt import whole
     from experiments import evidence, questions
 
     trained = border.restore(values.workdir, overrides)
@@ -66,7 +67,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     _write_arrays(out / "counterfactual.npz", answers, question, given.num)
     shown = _show(out, trained, answers, question, given)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    with whole(out / "metrics.json") as part:
+        part.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"counterfactual: wrote {out / 'counterfactual.npz'}, {shown} and metrics.json", file=sys.stderr)
     print(f"These are {_meaning(trained)}", file=sys.stderr)
     print(json.dumps(metrics))
@@ -133,17 +135,22 @@ def _stack(rows: list[dict[str, Any]], shape: tuple[int, ...], num: int) -> dict
 def _write_arrays(path: Path, answers: dict[str, Any], question: Any, num: int) -> None:
     import numpy as np
 
+    from causal_gen.parallel.interrupt import whole
+
     arrays = {}
     for kind, found in answers.items():
         if found is not None:
             entries = _stack(found, question.shape, num) if isinstance(found, list) else found
             arrays |= {f"{kind}_{name}": value for name, value in entries.items()}
     arrays |= {f"axis_{term.written}": np.asarray(term.values).reshape(len(term.values)) for term in question.axes}
-    np.savez_compressed(path, **arrays)
+    with whole(path) as part:
+        np.savez_compressed(part, **arrays)
 
 
 def _show(out: Path, trained: Any, answers: dict[str, Any], question: Any, given: Any) -> str:
     """Write what a person reads or looks at, and return its name: grid.png, or counterfactual.txt."""
+    from causal_gen.parallel.interrupt import whole
+
     asked = ", ".join(f"{name} = {value}" for name, value in question.spell().items())
     title = f"{asked}: counterfactuals of the model at step {trained.step}"
     node = next(iter(getattr(trained.model, "spans", {})), None)
@@ -156,7 +163,8 @@ def _show(out: Path, trained: Any, answers: dict[str, Any], question: Any, given
         _draw(out / "grid.png", answers, question, title, lambda entries: trained.data.images(entries[node]))
         return "grid.png"
     text = _beside(answers, question, given, node, getattr(trained.data, "tokenizer", None))
-    (out / "counterfactual.txt").write_text(f"{title}; evidence {given.source}\n\n{text}\n", encoding="utf-8")
+    with whole(out / "counterfactual.txt") as part:
+        part.write_text(f"{title}; evidence {given.source}\n\n{text}\n", encoding="utf-8")
     return "counterfactual.txt (no grid.png: these sequences are no pictures)"
 
 

@@ -81,11 +81,13 @@ def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[st
     import numpy as np
 
     from causal_gen.evaluate import pictures
+    from causal_gen.parallel.interrupt import whole
 
     out.mkdir(parents=True, exist_ok=True)
     stacked = {name: np.stack([rows[name] for rows in drawn], 1) for name in drawn[0]}
     arrays: dict[str, Any] = {name: value.reshape(num, *question.shape, *value.shape[2:]) for name, value in stacked.items()}
-    np.savez_compressed(out / "samples.npz", **arrays)
+    with whole(out / "samples.npz") as part:
+        np.savez_compressed(part, **arrays)
     asked = ", ".join(f"{name}={value}" for name, value in question.spell().items()) or "no intervention"
     labels = [label if label != "null" else "sample" for label, _ in question.cells()]
     title = f"{num} samples at step {trained.step}, {asked}"
@@ -98,7 +100,8 @@ def _write(out: Path, trained: Any, question: Any, num: int, drawn: list[dict[st
     else:
         readable = out / "samples.txt"
         text = passages(getattr(trained.data, "tokenizer", None), labels, [rows[node] for rows in drawn])
-        readable.write_text(f"{title}\n\n{text}\n", encoding="utf-8")
+        with whole(readable) as part:
+            part.write_text(f"{title}\n\n{text}\n", encoding="utf-8")
         print(text[:SHOWN] + (" [...]" if len(text) > SHOWN else "") + "\n")
         print("no grid.png: these sequences are no pictures", file=sys.stderr)
     print(f"sample: {num} x {len(drawn)} under {asked}: {out / 'samples.npz'}, {readable}")

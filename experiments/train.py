@@ -39,6 +39,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     import jax
 
     from causal_gen import build as border
+    from causal_gen.parallel import hosts
     from causal_gen.train.guard import left_behind
 
     if values.config is None:
@@ -55,6 +56,7 @@ def run(values: Any, overrides: dict[str, str]) -> None:
         print(f"train: stopped at step {done.step:,} of {steps:,} and saved; to go on: python -m experiments.train --workdir={workdir}")
         if left_behind():  # a compilation that the signal cut off goes on in its thread, and would crash an interpreter that ends
             sys.stdout.flush()
+            hosts.leave()
             os._exit(0)
         return
     print(f"train: finished at step {done.step:,}. Next, for example:")

@@ -5,7 +5,8 @@
 Every process gets the command with `--coordinator=127.0.0.1:PORT --processes=N --process=K` at its end, and, if asked for, `--devices`
 simulated CPU devices. Its lines are shown behind `[K]`. When a process dies, the others hang in a computation that it has no more
 part in, and JAX ends them much later with a C++ stack; so they are ended here at once, and all start again from the last checkpoint. A
-process that exits with 2 has said what the user must mend: then nothing is started again. SIGINT and SIGTERM are passed on to all.
+process that exits with 2 has said what the user must mend, one that exits with 130 or 143 was interrupted: then nothing is started again.
+SIGINT and SIGTERM are passed on to all.
 
 Exit codes: 0 when all processes ended with 0, else that of the process that was lost, 128 + the signal where one killed it.
 """
@@ -29,6 +30,7 @@ POLL = 0.05  # seconds between two looks at the processes
 GRACE = 1.5  # seconds in which the others may still say why they end, before they are killed
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 MENDABLE = 2  # the exit code of a command whose user has to mend something
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of one that a signal ended which was sent to it or to another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Launch:
                 say(f"{rest}, after {signal.Signals(self._asked).name}")
             elif lost.code == MENDABLE:
                 say(f"{rest}; its line says what to mend")
+            elif lost.code in STOPPED:
+                say(f"{rest}; it was asked to")
             elif starts > self._restarts:
                 say(f"{rest}; not started again, after {starts} starts (--restarts={self._restarts})")
             else:

@@ -16,6 +16,7 @@ import numpy as np
 
 from causal_gen.evaluate.base import to_bytes
 from causal_gen.evaluate.batched import Batched
+from causal_gen.parallel.interrupt import whole
 from causal_gen.scm.intervention import do
 from causal_gen.types import Float, Params, UInt8, WorkdirError
 
@@ -57,7 +58,8 @@ def grid(columns: Mapping[str, Any], path: str | Path, title: str = "", labels: 
 
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(compose(columns, title, labels)).save(path, format="PNG")
+        with whole(Path(path)) as part:
+            Image.fromarray(compose(columns, title, labels)).save(part, format="PNG")
     except OSError as error:
         raise WorkdirError(f"pictures: cannot write {path} ({error.strerror or error}); free space or choose another folder") from error
     return Path(path)

@@ -10,6 +10,7 @@ import numpy as np
 
 from causal_gen.evaluate.base import EvaluateConfig, to_bytes
 from causal_gen.parallel import hosts
+from causal_gen.parallel.interrupt import whole
 from causal_gen.scm.intervention import do
 from causal_gen.types import WorkdirError
 
@@ -50,8 +51,8 @@ def write_sliders(scenes: Any, settings: EvaluateConfig, path: Path) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **rows)
+        with whole(path) as part:
+            np.savez_compressed(part, **rows)
     except OSError as error:
         raise WorkdirError(f"evaluate: cannot write {path}: {error.strerror or error}; free space or choose another workdir") from error
     return path

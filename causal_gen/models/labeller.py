@@ -25,7 +25,7 @@ from causal_gen.losses import categorical, diversity
 from causal_gen.models import base
 from causal_gen.models.encoding import Encoding, pooled
 from causal_gen.models.labeller_config import LabellerConfig, LabelSampling
-from causal_gen.sampling import gumbel
+from causal_gen.sampling import ar, gumbel
 from causal_gen.scm.intervention import Acts, Intervention, Span, canonical
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Bool, Float, Int, InterventionError, Key, Noise, Params, UserError
@@ -196,9 +196,10 @@ class Labeller:
         labels = batch[self.labels]
         if isinstance(labels, Tracer):
             return
-        wrong = np.argwhere((np.asarray(labels) < 0) | (np.asarray(labels) >= self.vocabulary))
+        labels = ar.whole(labels)
+        wrong = np.argwhere((labels < 0) | (labels >= self.vocabulary))
         if len(wrong):
             row, *place = (int(i) for i in wrong[0])
             where = f"at place {place[0]} of row {row}" if place else f"of row {row}"
-            label = int(np.asarray(labels)[tuple(wrong[0])])
+            label = int(labels[tuple(wrong[0])])
             raise UserError(f"evidence: label {label} {where} is out of range; the labels are 0..{self.vocabulary - 1}")

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax._src import lru_cache  # its writing of entries has no public name
 from jax.sharding import Mesh
 
 from causal_gen.parallel import hosts
+from causal_gen.parallel.interrupt import whole
 from causal_gen.parallel.mesh import batch_sharding, replicated
 from causal_gen.types import ConfigError, PyTree
 
@@ -84,4 +86,16 @@ def enable_compile_cache(folder: str | Path | None = None) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    lru_cache.LRUCache.put = _put_whole  # type: ignore[method-assign]
     return folder
+
+
+def _put_whole(cache: Any, key: str, value: bytes, put: Callable[..., None] = lru_cache.LRUCache.put) -> None:
+    """As JAX's own, whole or not at all. Where that is killed it leaves a piece, which every later start reads, warns of and compiles
+    again: what is there is never written over."""
+    if cache.eviction_enabled:
+        return put(cache, key, value)
+    entry = Path(str(cache.path)) / f"{key}-cache"
+    if not entry.exists():
+        with whole(entry) as part:
+            part.write_bytes(value)

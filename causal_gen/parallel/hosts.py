@@ -135,6 +135,31 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+# -- words for all -----------------------------------------------------------------------------------------------------------
+
+
+def post(key: str, word: str) -> None:
+    """A word that every process can read from now on. The first one under a key stands."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        _client().key_value_set(key, word)
+
+
+def posted(key: str) -> str | None:
+    """The word under `key`, None where there is none, or none any more: this process has left."""
+    client = _client()
+    try:
+        return None if client is None else client.key_value_try_get(key)
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+        return None
+
+
+def posts(folder: str) -> int:
+    """How many words there are under `folder`/."""
+    return len(_client().key_value_dir_get(folder))
+
+
 # -- waiting and agreeing ----------------------------------------------------------------------------------------------------
 
 _counter = itertools.count()  # every process enters the calls below in one order, so that the same number means the same call
@@ -244,19 +269,29 @@ class Council:
 
     def __init__(self) -> None:
         self._scope = f"council/{next(_counter)}"
-        self._call, self._next, self._gap, self._time = -1, 0, 1, time.monotonic()
+        self._call, self._next, self._gap, self._decided, self._time = -1, 0, 1, -1, time.monotonic()
         self._last, self._told = Verdict(False, False, 0.0), False
         self._said: list[str] = []
 
-    def hear(self, own: Verdict) -> Verdict:
-        """The verdict at a step boundary. Every process calls this at every boundary: the same number of times, whatever the step."""
+    def asked(self, own: bool) -> bool:
+        """Whether a signal has come to any process, `own` to this one: true of all soon, but not of all at once, so that only work may end
+        by it in which no process waits for another, and that all `hear` of after it, at once."""
+        if count() == 1:
+            return own
+        if own and not self._told:
+            post(f"{self._scope}/asked/{index()}", "signal")
+            self._told = True
+        return own or posts(f"{self._scope}/asked") > 0
+
+    def hear(self, own: Verdict, at_once: bool = False) -> Verdict:
+        """The verdict at a step boundary. Every process calls this at every boundary: the same number of times, whatever the step, and
+        `at_once` at the same ones: there process 0 decides in any case."""
         if count() == 1:
             return own
         self._call += 1
-        if own.interrupted and not self._told:
-            _client().key_value_set(f"{self._scope}/asked/{index()}", "signal")
-            self._told = True
-        if self._call == self._next:
+        if own.interrupted:
+            self.asked(True)
+        if self._call == self._next or at_once:
             decided = self._decide(own) if first() else json.loads(self._await(f"{self._scope}/{self._call}"))
             self._next = decided["next"]
             self._last = Verdict(decided["interrupted"], decided["over"], decided["pace"], decided["problem"])
@@ -265,10 +300,10 @@ class Council:
     def _decide(self, own: Verdict) -> dict[str, Any]:
         now = time.monotonic()
         if self._said:
-            wished = self._gap * INTERVAL / max(now - self._time, 1e-3)
+            wished = (self._call - self._decided) * INTERVAL / max(now - self._time, 1e-3)
             self._gap = max(1, min(int(wished), 2 * self._gap, 1000))
-        self._time = now
-        asked = bool(_client().key_value_dir_get(f"{self._scope}/asked"))
+        self._decided, self._time = self._call, now
+        asked = posts(f"{self._scope}/asked") > 0
         decided = {"interrupted": asked, "over": own.over, "pace": own.pace, "problem": own.problem, "next": self._call + self._gap}
         self._said.append(f"{self._scope}/{self._call}")
         _client().key_value_set(self._said[-1], json.dumps(decided))

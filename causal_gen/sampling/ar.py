@@ -208,9 +208,16 @@ def mix(given: Float[Array, "... v"], free: Float[Array, "... v"], omega: float)
 # -- the border --------------------------------------------------------------------------------------------------------------
 
 
+def whole(array: Any) -> np.ndarray:
+    """As a host array; one that is spread over several processes on all of them. Call it outside of jit, on all."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable and not array.is_fully_replicated:
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
 def check_prompt(tokens: Any, vocabulary: int, room: int) -> None:
     """Raises `UserError` for a prompt that does not fit into `room` tokens or holds one out of range. Call it outside of jit."""
-    tokens = np.asarray(tokens)
+    tokens = whole(tokens)
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
         raise UserError(f"prompt: expected integer tokens [b, p], got {tokens.dtype} {tokens.shape}; give one row a text")
     if tokens.shape[1] > room:
@@ -225,22 +232,19 @@ def check_prompt(tokens: Any, vocabulary: int, room: int) -> None:
 
 def check_noise(tokens: Any, noise: Any) -> None:
     """Raises `UserError` for tokens [b, t] that sampling could not have drawn: their noise [b, t, v] is NaN. Call it outside of jit."""
-    impossible = jnp.isnan(jnp.asarray(noise)).any(-1)
-    if not impossible.is_fully_addressable:  # spread over several processes
-        impossible = multihost_utils.process_allgather(impossible, tiled=True)
-    wrong = np.argwhere(np.asarray(impossible))
+    wrong = np.argwhere(whole(jnp.isnan(jnp.asarray(noise)).any(-1)))
     if len(wrong):
         row, place = wrong[0]
         raise UserError(
-            f"evidence: token {int(np.asarray(tokens)[row, place])} at place {place} of row {row} has probability 0 under sampling.top_k, "
+            f"evidence: token {int(whole(tokens)[row, place])} at place {place} of row {row} has probability 0 under sampling.top_k, "
             "top_p or min_p; set them to none to ask about it"
         )
 
 
 def check_draws(draws: Draws) -> Draws:
     """The draws themselves. Raises `UserError` where a constraint left no token to draw. Call it outside of jit."""
-    stuck = np.flatnonzero(np.asarray(draws.stuck))
+    stuck = np.flatnonzero(whole(draws.stuck))
     if len(stuck):
-        place = int(np.asarray(draws.length)[stuck[0]])
+        place = int(whole(draws.length)[stuck[0]])
         raise UserError(f"constraint: it forbids every token at place {place} of row {stuck[0]}; let it allow one, such as an end token")
     return draws

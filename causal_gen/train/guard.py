@@ -27,7 +27,7 @@ class Signals:
     """A context in which SIGINT and SIGTERM set `requested`, for the loop to poll; a second SIGINT raises KeyboardInterrupt.
 
     Python takes signals in the main thread only; elsewhere nothing is installed and `requested` stays False. Of several processes `noted`
-    says what this one was sent, and `requested` what all have agreed on (`hear`): it changes at step boundaries alone.
+    says what this one was sent, `asked` what any was, and `requested` what all have agreed on (`hear`): it changes there alone.
 
     A file STOP in `workdir` asks as SIGTERM does. Process 0 alone looks for it, and decides for all.
     """
@@ -72,6 +72,11 @@ class Signals:
             return self.agreed is not None and self.agreed.interrupted
         return self.noted
 
+    @property
+    def asked(self) -> bool:
+        """Whether to give up what one process does by itself; what all do together goes by `requested`."""
+        return self.requested or self.council.asked(self.noted)
+
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             self._old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -113,15 +118,16 @@ class Clock:
         return (self.agreed or self.now(False)).over
 
 
-def hear(signals: Signals, clock: Clock) -> None:
+def hear(signals: Signals, clock: Clock, at_once: bool = False) -> None:
     """Once a step boundary: let all processes agree on what `signals` and `clock` say until the next. One process says it for itself.
 
+    `at_once` they look again, not only every half a second or so: where the work before it may have been given up, or was long.
     Raises WorkdirError, on all processes alike, where process 0 has lost sight of the workdir.
     """
     signals.look()
     verdict = clock.now(signals.noted, signals.problem)
     if count() > 1:
-        signals.agreed = clock.agreed = verdict = signals.council.hear(verdict)
+        signals.agreed = clock.agreed = verdict = signals.council.hear(verdict, at_once)
     if verdict.problem:
         raise WorkdirError(verdict.problem)
 
@@ -129,7 +135,8 @@ def hear(signals: Signals, clock: Clock) -> None:
 def unless(signals: Signals, work: Callable[[], Any]) -> Any:
     """What `work` gives, or None where a signal came first: the work is then left behind in its thread.
 
-    For work that Python cannot interrupt, as compiling: handlers run in the main thread, and only between its instructions.
+    For work that Python cannot interrupt, as compiling: handlers run in the main thread, and only between its instructions. Of several
+    processes some may have its value and others not, until they `hear` of the signal.
     """
     results: list[tuple[Any, BaseException | None]] = []
 
@@ -141,7 +148,7 @@ def unless(signals: Signals, work: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run, name=ABANDONED, daemon=True)
     thread.start()
-    while thread.is_alive() and not signals.requested:
+    while thread.is_alive() and not signals.asked:
         thread.join(0.1)
     if not results:
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from causal_gen.parallel.interrupt import whole
 from causal_gen.parallel.rules import Row
 from causal_gen.types import WorkdirError
 
@@ -32,12 +33,10 @@ class LogConfig:
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all: to a temporary file beside `path`, then renamed. Raises WorkdirError where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")
-        os.replace(temporary, path)
+        with whole(path) as part:
+            part.write_text(json.dumps(value, indent=2, default=str) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise WorkdirError(
             f"cannot write {path} ({error.strerror or error}): free space or rights there, or give another --workdir"
         ) from error
@@ -54,9 +53,8 @@ def truncate_metrics(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, path)
+    with whole(path) as part:
+        part.write_text("".join(line + "\n" for line in kept))
 
 
 def format_table(rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
 """Training, as an order of things.
 
-`fit` prepares (lock, mesh, state or checkpoint, compiled step) and then repeats: dispatch a step, put the next batch on the device, look
+`fit` prepares (lock, mesh, state or checkpoint, compiled step) and then repeats: dispatch a step with its batch, gather the next one, look
 at the numbers of the step before. The host never waits for a step that it has just dispatched, except where something is due:
-held-out loss, checkpoint, pictures.
+held-out loss, checkpoint, pictures; so there is always a step under way while a batch is gathered and copied to the devices.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def fit(
         done, late = int(state.step), None
         goodput.resume(done, meta.get("goodput", {}), lock.before)
         run = open_session(stack, workdir, engine, state, meta, saved, signals, goodput, log, config, argv, profile)
-        guard.hear(signals, run.clock)
+        guard.hear(signals, run.clock, at_once=True)
         stop = run.clock.used_up or signals.requested
         batch = {} if stop else run.batch(done)
         while done < train.steps and not stop:
@@ -156,10 +156,14 @@ class Engine:
         """Numbers of the examples of batch `index`, over all processes."""
         return batches.indices(self.train.seed, index, self.train.batch_size, self.data.size("train"))
 
-    def batch(self, index: int) -> dict[str, jax.Array]:
-        """Batch `index` on its way to the devices."""
+    def batch(self, index: int) -> Mapping[str, Any]:
+        """Batch `index` as `step` takes it: of several processes on its way to the devices, of one still the host's.
+
+        The step's own call copies that, while the devices are at the step before: a put of its own takes the host half a millisecond.
+        """
         size = self.train.batch_size
-        return put_batch(self.mesh, batches.batch(self.data, "train", self.train.seed, index, size, local_rows(self.mesh, size)))
+        rows = batches.batch(self.data, "train", self.train.seed, index, size, local_rows(self.mesh, size))
+        return rows if hosts.count() == 1 else put_batch(self.mesh, rows)
 
     def compile(self, state: State, signals: guard.Signals) -> list[rules.Row]:
         """Compile the step ahead of time, so that it cannot be traced twice; returns the parameter table. A signal gives it up."""
@@ -181,7 +185,7 @@ class Engine:
         self.seconds, self.peak = time.perf_counter() - start, meter.peak_flops(self.mesh)
         return rules.table(self.abstract.params, placed.params)
 
-    def heldout(self, params: Any, count: int, signals: guard.Signals) -> dict[str, float]:
+    def heldout(self, params: Any, count: int, signals: guard.Signals, clock: guard.Clock) -> dict[str, float]:
         """Mean loss and terms, as eval_*, over the last `count` batches of the test split (fewer where it is smaller); {} after a signal.
 
         Evaluations begin with the first: they see other examples than those that chose the best checkpoint.
@@ -195,6 +199,7 @@ class Engine:
             args = params, put_batch(self.mesh, self.data.gather("test", indices[local_rows(self.mesh, rows)])), np.int32(i)
             if hasattr(self.score, "lower"):  # the first time
                 self.score = guard.unless(signals, self.score.lower(*args).compile) or self.score
+            guard.hear(signals, clock, at_once=True)
             if signals.requested:
                 return {}
             scores = jax.device_get(self.score(*args))

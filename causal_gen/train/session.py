@@ -42,15 +42,15 @@ class Session:
     numbers: Numbers
     profiler: Profiler
 
-    def step(self, number: int, state: State, batch: Mapping[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
+    def step(self, number: int, state: State, batch: Mapping[str, Any]) -> tuple[State, dict[str, jax.Array]]:
         """Hand the step of that number to the devices, without waiting for it."""
         self.watchdog.step(number - 1)
         if state.pace is not None:
             state = dataclasses.replace(state, pace=np.float32(self.clock.pace))
         return self.profiler.step(number, self.engine.step, state, batch)
 
-    def batch(self, index: int) -> dict[str, jax.Array]:
-        """Batch `index` on its way to the devices."""
+    def batch(self, index: int) -> Mapping[str, Any]:
+        """Batch `index`, as `step` takes it."""
         with self.goodput.during("data"):
             return self.engine.batch(index)
 
@@ -72,7 +72,7 @@ class Session:
     def pause(self, step: int, state: State, save: bool, look: bool, draw: Pictures | None) -> dict[str, float]:
         """Held-out losses, a checkpoint that they choose by, pictures: those that are due. A signal cuts all but the checkpoint short."""
         with self.logger.aside(), self.goodput.during("evaluate"):
-            scores = self.engine.heldout(state.best_params, self.logger.config.eval_batches, self.signals) if look else {}
+            scores = self.engine.heldout(state.best_params, self.logger.config.eval_batches, self.signals, self.clock) if look else {}
             if save:
                 self.save(step, state, scores.get("eval_loss"))
             if draw is not None:
@@ -80,7 +80,7 @@ class Session:
         return scores
 
     def _draw(self, draw: Pictures, params: Any, step: int) -> None:
-        self.logger.pictures(step, draw(params, step, lambda: self.signals.requested))
+        self.logger.pictures(step, draw(params, step, lambda: self.signals.asked))
 
     def close(self, done: int) -> None:
         """Wait until everything is on disk, and say how the run ended and where its time went."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src import lru_cache
 
 from causal_gen.data import batches
 from causal_gen.parallel import rules
-from causal_gen.parallel.compile import compile_step, enable_compile_cache
+from causal_gen.parallel.compile import _put_whole, compile_step, enable_compile_cache
 from causal_gen.parallel.mesh import MeshConfig, make_mesh, put_batch
 from causal_gen.train.state import TrainConfig
 from causal_gen.train.step import make_init, make_step
 from causal_gen.types import ConfigError
 from tests.train.toy import ToyModel, ToySource
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = TrainConfig(steps=20, batch_size=16, learning_rate=1e-2, weight_decay=0.01)
 
 
@@ -98,3 +106,44 @@ def test_the_compile_cache_is_the_users_own(tmp_path, monkeypatch):
         enable_compile_cache(blocked / "below")  # a home that cannot be written is no reason not to train
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_kept_program_that_was_cut_short_costs_a_compilation_and_nothing_else(tmp_path):
+    code = (
+        "import jax, causal_gen.parallel.compile as c; c.enable_compile_cache(); print(float(jax.jit(lambda x: jax.numpy.sin(x) + 1)(3.0)))"
+    )
+
+    def start():
+        call = [sys.executable, "-c", code]
+        done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        return done
+
+    first = start()
+    entries = list((tmp_path / "causal_gen" / "xla").glob("*-cache"))
+    assert entries and "Error reading" not in first.stderr
+    for entry in entries:
+        entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
+    second = start()
+    assert second.stdout == first.stdout and "Error reading persistent compilation cache entry" in second.stderr
+
+
+def test_a_program_that_cannot_be_kept_leaves_nothing(tmp_path, monkeypatch):
+    """A full disk, or a kill, while an entry is written: the next start finds none, not a piece."""
+    cache = lru_cache.LRUCache(str(tmp_path), max_size=-1)
+
+    def full(path, value):
+        with open(path, "wb") as file:
+            file.write(value[:50])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lru_cache.LRUCache, "put", _put_whole)
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            cache.put("key", b"x" * 100)
+        assert not list(tmp_path.iterdir())
+        patch.undo()
+        patch.setattr(lru_cache.LRUCache, "put", _put_whole)
+        cache.put("key", b"x" * 100)
+    assert cache.get("key") == b"x" * 100

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,17 +142,46 @@ def test_sigterm_to_one_process_saves_the_same_step_on_both_and_resumes(tmp_path
 
 
 @pytest.mark.slow
-def test_one_process_of_eight_devices_goes_on_as_two_of_four(tmp_path):
-    alone(tmp_path / "eight", "--steps=4", "--mesh=data=2,fsdp=4", devices=8)
-    saved = final(tmp_path / "eight")
-    shutil.copytree(tmp_path / "eight", tmp_path / "two")
-    as_it_is = together(tmp_path / "two", "--steps=4", "--mesh=data=2,fsdp=4", devices=4)
-    assert as_it_is.returncode == 0, as_it_is.stdout
-    assert same_bytes(final(tmp_path / "two"), saved)
-    alone(tmp_path / "eight", "--steps=9", "--mesh=data=2,fsdp=4", devices=8)
-    done = together(tmp_path / "two", "--steps=9", "--mesh=data=2,fsdp=4", devices=4)
-    assert done.returncode == 0, done.stdout
-    close(losses(tmp_path / "two", 5), losses(tmp_path / "eight", 5))
+@pytest.mark.parametrize(("process", "place", "step"), [(0, "compile", 0), (1, "compile", 0), (0, "evaluate", 4), (1, "evaluate", 4)])
+def test_sigterm_cuts_long_compiling_and_evaluation_of_both_short(tmp_path, process, place, step):
+    """An hour of compiling, a day of evaluation: both processes leave them, save the step that they have made, and go on from it later."""
+    start = time.monotonic()
+    cut = together(tmp_path / "run", "--long", f"--fault={process}:{place}:{int(signal.SIGTERM)}")
+    assert cut.returncode == 0, cut.stdout
+    assert time.monotonic() - start < 600
+    assert sorted(re.findall(r"\[(\d)\] process \d stopped at step (\d+) interrupted=True", cut.stdout)) == [
+        ("0", str(step)),
+        ("1", str(step)),
+    ]
+    assert steps(tmp_path / "run") == [step]
+    again = together(tmp_path / "run")
+    assert again.returncode == 0, again.stdout
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 7))
+
+
+@pytest.mark.slow
+def test_eight_devices_go_on_as_two_processes_and_as_fewer_devices_and_back(tmp_path):
+    """Saved at step 4 by 8 devices; five steps by others, of the same batches; five more by 8 again. What is only read is equal."""
+    flags = ("--mesh=fsdp=-1",)
+    alone(tmp_path / "eight", "--steps=4", *flags, devices=8)
+    others = {"4": {"devices": 4}, "2": {"devices": 2}, "1": {"devices": 1}, "2x2": {"processes": 2}, "2x4": {"processes": 2, "devices": 4}}
+    for name in others:
+        shutil.copytree(tmp_path / "eight", tmp_path / name)
+    begun = final(tmp_path / "eight")
+    expected = [read(alone(tmp_path / "eight", f"--steps={steps}", *flags, devices=8).stderr, 0) for steps in (9, 14)]
+    for name, how in others.items():
+        if "processes" in how:
+            looked = together(tmp_path / name, "--steps=4", *flags, **how)
+            assert looked.returncode == 0 and same_bytes(final(tmp_path / name), begun), looked.stdout
+            done = together(tmp_path / name, "--steps=9", *flags, **how)
+            assert done.returncode == 0, done.stdout
+            found = [sum(parts, []) for parts in zip(*(read(done.stdout, k) for k in range(2)), strict=True)]
+        else:
+            found = read(alone(tmp_path / name, "--steps=9", *flags, **how).stderr, 0)
+        back = read(alone(tmp_path / name, "--steps=14", *flags, devices=8).stderr, 0)
+        assert [found, back] == expected, name
+        close(losses(tmp_path / name), losses(tmp_path / "eight"))
+    assert list(losses(tmp_path / "eight")) == list(range(1, 15))
 
 
 @pytest.mark.slow
