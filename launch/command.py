@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -13,10 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-MENDABLE = 2  # the exit code of a command whose user has to mend something
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+from launch import local
+from launch.local import LIBC, MENDABLE
 
 
 class LaunchError(Exception):
@@ -107,16 +106,13 @@ def hand_over(text: str, command: Sequence[str], only_print: bool, needs: str | 
     return subprocess.run(list(command), input=None if text in command else text, text=True).returncode
 
 
-class Parser(argparse.ArgumentParser):
-    """Flags of a launcher and, after --, a command. Says what is wrong in one line, as the commands of experiments/ do."""
+class Parser(local.Parser):
+    """Flags of a launcher and, after --, a command."""
 
     def __init__(self, module: str, text: str | None):
         super().__init__(
             prog=f"python -m launch.{module}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(MENDABLE, f"error: {message}; --help shows an example\n")
 
     def with_command(self, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """The flags, and the command after --, which has to be there."""
@@ -126,11 +122,3 @@ class Parser(argparse.ArgumentParser):
         if not command:
             self.error("the command is missing: write it after --")
         return options, command
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, as the type of a flag."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value

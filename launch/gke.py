@@ -15,7 +15,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from launch.command import LaunchError, Parser, finish, hand_over, positive
+from launch.command import LaunchError, Parser, finish, hand_over
+from launch.local import positive
 
 GRACE = 120  # seconds for a save after SIGTERM
 YAML = """apiVersion: jobset.x-k8s.io/v1alpha2

@@ -17,7 +17,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.command import LaunchError, Parser, finish, hand_over, positive
+from launch.command import LaunchError, Parser, finish, hand_over
+from launch.local import positive
 
 NOTICE = 120  # seconds before the end at which SLURM sends SIGTERM
 TASK = "{task}"

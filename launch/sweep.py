@@ -28,7 +28,8 @@ from typing import Any
 
 from launch import optuna_search as engine
 from launch import table
-from launch.command import LaunchError, Parser, finish, positive
+from launch.command import LaunchError, Parser, finish
+from launch.local import positive
 from launch.search import Journal, Search
 from launch.space import DRAWN, drawer, spell
 from launch.study import Folder, Trial, best_of, held

@@ -52,7 +52,7 @@ class Bench:
     def run(self, *flags: str, study: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         """A sweep to its end."""
         words = self.command(*flags, study=study)
-        return subprocess.run(words, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=300)
+        return subprocess.run(words, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=600)
 
     def told(self, study: Path | None = None) -> dict[str, Any]:
         """study.json."""

@@ -123,12 +123,12 @@ def test_differences_of_a_space_name_keys():
 def test_storage_that_is_lost_in_the_middle_ends_the_sweep_and_its_trials(bench, lost):
     bench.write(steps=200)
     running = bench.start("--trials=4", "--workers=1", PAUSE="0.02")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(bench.study.glob("trials/*/steps.txt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     (bench.study / lost).unlink()
     (bench.study / lost).mkdir()
-    stdout, stderr = running.communicate(timeout=90)
+    stdout, stderr = running.communicate(timeout=600)
     assert running.returncode == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1, stdout + stderr
     assert lost in stderr and "run the same command again" in stderr
     assert not list((bench.study / "claims").iterdir())
@@ -172,3 +172,21 @@ def test_what_needs_optuna_says_so_where_it_is_missing(monkeypatch):
 )
 def test_passwords_are_taken_out(text, shown):
     assert optuna_search.redacted(text, {optuna_search.PASSWORD: "sesame"}) == shown
+
+
+def test_a_journal_cut_short_goes_on_and_a_damaged_one_is_named(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    draws = {0: {"train.learning_rate": 0.1}, 1: {"train.learning_rate": 0.2}}.get
+    journal = Journal(file, draws)
+    journal.ask()
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"tell": 0, "sta')  # a kill in the middle of a line
+    again = Journal(file, draws)
+    assert [trial.state for trial in again.asked()] == ["open"]
+    again.tell(0, "complete", 1.5)
+    again.ask()
+    assert again.ask() is None  # no third setting
+    assert [(trial.state, trial.value) for trial in Journal(file, draws).asked()] == [("complete", 1.5), ("open", None)]
+    file.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(LaunchError, match="damaged in line 1"):
+        Journal(file, draws)
