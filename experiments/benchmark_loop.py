@@ -87,13 +87,13 @@ def _prepared(experiment: Any, workdir: Path) -> tuple[Any, dict[str, tuple[floa
     from causal_gen.train.loop import prepare
     from causal_gen.train.session import open_session
 
-    times: dict[str, list[tuple[float, float]]] = {"gather_put": [], "dispatch": [], "read": [], "log": []}
+    times: dict[str, list[tuple[float, float]]] = {"gather": [], "dispatch": [], "read": [], "log": []}
 
     def timed(name: str, work: Callable[..., Any], *args: Any) -> Any:
         wall, cpu = time.perf_counter(), time.thread_time()
         made = work(*args)
         times[name].append((time.perf_counter() - wall, time.thread_time() - cpu))
-        return jax.block_until_ready(made) if name in ("gather_put", "dispatch") else made  # alone on the machine, one after the other
+        return jax.block_until_ready(made) if name in ("gather", "dispatch") else made  # alone on the machine, one after the other
 
     check_workdir(workdir, experiment.config)
     with contextlib.ExitStack() as stack:
@@ -103,7 +103,7 @@ def _prepared(experiment: Any, workdir: Path) -> tuple[Any, dict[str, tuple[floa
             stack, workdir, engine, state, meta, saved, Signals(), Goodput(workdir), experiment.log, experiment.config, ["benchmark"], None
         )
         for i in range(STEPS):
-            batch = timed("gather_put", run.batch, i)
+            batch = timed("gather", run.batch, i)
             state, metrics = timed("dispatch", run.step, i + 1, state, batch)
             found = timed("read", run.numbers.read, i + 1, metrics)
             timed("log", run.logger.step, i + 1, found)

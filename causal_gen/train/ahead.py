@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,9 +33,12 @@ class Planned:
     model_flops: float
 
 
-def abstract_state(model: Model, train: TrainConfig, mesh: Mesh, placing: Sequence[rules.Rule] = ()) -> State:
-    """The shapes of the state of step 0 and where they lie, with no array made. Raises ConfigError for a parameter that does not split."""
-    return rules.place(jax.eval_shape(steps.make_init(model, train)), mesh, placing)
+def abstract_state(init: Callable[[], State], mesh: Mesh, placing: Sequence[rules.Rule] = ()) -> State:
+    """The shapes of the state of step 0 and where they lie, with no array made. Raises ConfigError for a parameter that does not split.
+
+    Under jit, so that whoever compiles the same `init` after it finds it traced.
+    """
+    return rules.place(jax.eval_shape(jax.jit(init)), mesh, placing)
 
 
 def plan(model: Model, data: Source, train: TrainConfig, config: MeshConfig, devices: Sequence[Any]) -> Planned:
@@ -45,7 +48,7 @@ def plan(model: Model, data: Source, train: TrainConfig, config: MeshConfig, dev
     """
     mesh = make_mesh(config, devices)
     check_batch_size(mesh, train.batch_size, train.accumulate)
-    state, rows = abstract_state(model, train, mesh, config.rules), batch_sharding(mesh)
+    state, rows = abstract_state(steps.make_init(model, train), mesh, config.rules), batch_sharding(mesh)
     batch = {
         name: jax.ShapeDtypeStruct((train.batch_size, *entry.shape), jnp.dtype(entry.dtype), sharding=rows)
         for name, entry in data.entries.items()

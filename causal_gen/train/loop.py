@@ -220,7 +220,8 @@ def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, sa
     """The engine, and the state: of the latest checkpoint with its meta, or of step 0 where there is none."""
     devices = make_mesh(mesh)
     check_batch_size(devices, train.batch_size, train.accumulate)
-    abstract = ahead.abstract_state(model, train, devices, mesh.rules)
+    init = steps.make_init(model, train)
+    abstract = ahead.abstract_state(init, devices, mesh.rules)
     placed = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(steps.make_init(model, train), out_shardings=placed))
+    engine = Engine(model, data, train, devices, mesh.mode, abstract, jax.jit(init, out_shardings=placed))
     return engine, *engine.last(saved)

@@ -269,6 +269,21 @@ def test_processes_that_count_differently_are_all_told(others, said):
     assert len(heard) == 1 + len(others) and len(set(heard)) == 1 and re.search(said, heard[0]), heard
 
 
+def test_a_file_that_differs_between_hosts_is_named(monkeypatch):
+    """As two checkouts would: the same config, one line of code more."""
+    told = []
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "agree", lambda what, facts: told.append(json.dumps(facts)))
+    monkeypatch.setattr(hosts, "_name", lambda process: f"process {process}")
+    config = {"train": {"steps": 1}, "data": {"root": "/here"}}
+    hosts.agree_on_run(config)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n" * path.as_posix().endswith("train/loop.py"))
+    hosts.agree_on_run({**config, "data": {"root": "/there"}})
+    line = hosts._difference("config or code", told[0], 1, told[1])
+    assert re.search(r"config or code: code\.causal_gen/train/loop\.py is \"\w{12}\" on process 1, \"\w{12}\" on process 0", line)
+
+
 @pytest.mark.slow
 def test_hosts_of_different_configs_are_refused_before_compiling(tmp_path):
     """The flag of one process differs: both end with 2 and a line that names host and key; nothing was compiled or written."""
