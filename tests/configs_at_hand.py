@@ -13,7 +13,11 @@ from causal_gen.types import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("configs/*/*.py")) if path.name != "__init__.py"]
-FIRST = ("configs/diffusion_ae/pendulum.py", "configs/causal_transformer/text.py")  # one a family
+FIRST = (  # one a family
+    "configs/diffusion_ae/pendulum.py",
+    "configs/causal_transformer/text.py",
+    "configs/hybrid_transformer/gpt_bert.py",
+)
 
 
 def changed() -> set[str]:

@@ -29,7 +29,8 @@ from causal_gen.train.optim import assign_groups
 from causal_gen.train.step import make_init, make_step
 
 every_config = pytest.mark.parametrize("path", worked("diffusion_ae"))
-every_family = pytest.mark.parametrize("path", [*worked("diffusion_ae"), *worked("causal_transformer")])
+FAMILIES = ("diffusion_ae", "causal_transformer", "hybrid_transformer")
+every_family = pytest.mark.parametrize("path", [path for family in FAMILIES for path in worked(family)])
 KEY = jax.random.key(0)
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from causal_gen.losses import categorical, masked
 from causal_gen.models import base, mixing, objectives
@@ -29,6 +30,7 @@ from causal_gen.models.objectives import Arranged, Query
 from causal_gen.nn.transformer import Decoder
 from causal_gen.process import masking
 from causal_gen.sampling import ar, unmask
+from causal_gen.sampling.unmask_config import UnmaskConfig
 from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.structure.visibility import fields_for
 from causal_gen.types import Array, Batch, Bool, ConfigError, Float, Int, Key, Noise, Params, UserError
@@ -45,6 +47,7 @@ class HybridTransformer(CausalTransformer):
     """
 
     config: HybridTransformerConfig
+    sampling: UnmaskConfig
 
     @property
     def likelihood(self) -> Any:
@@ -122,24 +125,16 @@ class HybridTransformer(CausalTransformer):
 
     def _row_fields(self, o: ObjectiveConfig, batch: Batch, inputs: Int[Array, "b t"], prefix: Any) -> dict[str, Any]:
         """Fields of the start and of the slots of a row."""
-        num, t = inputs.shape
-        edge, found = ((0, 0), (0, 1)) if o.shifted or o.kind == "prefix" else ((0, 0), (1, 0)), {}
+        given = {name: batch[name] for name in self._read_by(o) if name in batch}
         for name in self._read_by(o):
             if name not in batch and name not in self.optional:
                 raise UserError(f"batch: field {name!r} is missing, which {o.visibility!r} reads; give it as an entry [b, t]")
-            if name in batch:
-                found[name] = jnp.pad(batch[name], edge, mode="edge")
-            elif name != "position":
-                found[name] = jnp.zeros((num, t + 1), jnp.int32)
-        start, hidden = ((0, 0), (1, 0)), inputs == self.mask
-        if "valid" in o.seen.fields:
-            found["valid"] = jnp.pad(~hidden, start, constant_values=True).astype(jnp.int32)
-        if o.kind == "prefix":
-            found["prefix"] = jnp.pad(prefix, start, constant_values=True).astype(jnp.int32)
-        if o.kind == "permuted":
-            found["noisy"] = jnp.pad(hidden, start).astype(jnp.int32)
-            found["block"] = jnp.pad(jnp.where(hidden, 1 + jnp.arange(t)[None], 0), start)
-        return found
+            if name not in batch and name != "position":
+                given[name] = jnp.zeros(inputs.shape, jnp.int32)
+        told = jnp.zeros(inputs.shape, bool)
+        if o.order == "identity":  # what is known from the start is one block
+            told = batch["template"] < 0 if "template" in batch else self._scored({**batch, self.config.tokens: inputs})
+        return objectives.row_fields(o, given, inputs == self.mask, told, prefix)
 
     def _tell(
         self, params: Params, o: ObjectiveConfig, inputs: Int[Array, "b t"], batch: Batch, shown: Any = None, prefix: Any = None
@@ -234,13 +229,14 @@ class HybridTransformer(CausalTransformer):
         return categorical.nll(self._logits(params, h), jnp.maximum(arranged.targets, 0))
 
     def _hidden_loss(
-        self, params: Params, o: ObjectiveConfig, key: Key, at: Float[Array, "b"], batch: Batch
+        self, params: Params, o: ObjectiveConfig, key: Key, at: Float[Array, "b"], batch: Batch, hiding: ObjectiveConfig | None = None
     ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
-        """Nats a token of tokens hidden as `key` and `at` say, and the log-probability of having hidden these."""
+        """Nats a token of tokens hidden as `key` and `at` say, and the log-probability of having hidden these; `hiding` says how they are
+        hidden where that is not the objective's own way."""
         tokens, scored = batch[self.config.tokens], self._scored(batch)
         w = masking.powers(params["schedule"]) if o.schedule.kind == "learned" and o.kind == "diffusion" else None
-        row = objectives.hide(o, key, at, tokens, scored, self.mask, self.vocabulary, w)
-        if o.kind == "permuted":
+        row = objectives.hide(hiding or o, key, at, tokens, scored, self.mask, self.vocabulary, w)
+        if o.kind == "permuted" and hiding is None:
             rank = objectives.ranks(o, jax.random.fold_in(key, 2), row.hidden)
             arranged = objectives.pseudo(tokens, row.hidden, rank, row.weight, self.mask)
             return (arranged.weight * self._arranged_nll(params, o, arranged, batch)).sum(-1), jnp.zeros(tokens.shape[:1])
@@ -274,7 +270,7 @@ class HybridTransformer(CausalTransformer):
     def conditionals(self, params: Params, batch: Batch, query: Query | None = None) -> dict[str, base.Prediction]:
         """Logits [b, t, v] of the model itself, before temperature, truncation and guidance, as the `query` says.
 
-        Without one: of every token given those before it, for what is drawn by masks in the order of the section sampling, else left to right.
+        Without one: of every token given those before it, left to right, or in the order of the section sampling.
         """
         query = query or Query()
         o, tokens = self.config.objective(query.objective), batch[self.config.tokens]
@@ -288,6 +284,8 @@ class HybridTransformer(CausalTransformer):
         if query.how not in ("", "pseudo"):
             raise ConfigError(f"query: how={query.how!r} is not known; it is 'pseudo' or empty")
         order = query.order if query.order is not None else self.sampling.order or range(tokens.shape[1])
+        if not isinstance(order, Tracer):
+            objectives.check_order(np.asarray(order), tokens.shape[1])
         rank = jnp.broadcast_to(jnp.argsort(jnp.asarray(order), axis=-1), tokens.shape)
         scored = self._scored(batch)
 
@@ -311,7 +309,9 @@ class HybridTransformer(CausalTransformer):
                 raise ConfigError(f"query: {o.called!r} is about spans; give mask, true where they are")
             arranged = objectives.rotate(o, objectives.spans_of(query.mask, o.spans), tokens, counts, self.vocabulary + 1)
             return -(self._arranged_nll(params, o, arranged, batch) * arranged.weight).sum(-1)
-        if o.kind == "next" or query.mask is not None or query.order is not None or query.how:
+        if query.noised is not None:
+            counts = counts * (query.noised == self.mask)
+        if o.kind == "next" or query.how or any(asked is not None for asked in (query.noised, query.mask, query.order)):
             logits = self.conditionals(params, batch, query)[self.config.tokens].logits
             return -(categorical.nll(logits, tokens) * counts).sum(-1)
         return -self._bound(params, o, key, batch) * counts.sum(-1)
@@ -325,14 +325,17 @@ class HybridTransformer(CausalTransformer):
 
     def _bound(self, params: Params, o: ObjectiveConfig, key: Key, batch: Batch) -> Float[Array, "b"]:
         """Nats a token at most: the loss of diffusion, for other masks that of ARDM; draws lie in a stratum each."""
-        if o.kind != "diffusion":
-            o = dataclasses.replace(o, kind="any_order" if o.kind == "masked" else o.kind, low=0.0, high=1.0, hides="scored", kept=0.0, noise=0.0)
+        hiding = None
+        if o.kind == "permuted" and o.order == "identity":
+            o = dataclasses.replace(o, low=1.0, high=1.0)
+        elif o.kind != "diffusion":
+            hiding = dataclasses.replace(o, kind="any_order", visibility="", hides="scored", kept=0.0, noise=0.0)
         num, draws = batch[self.config.tokens].shape[0], self.config.draws
 
         def one(total: Array, draw: Array) -> tuple[Array, None]:
             keys = jax.random.split(jax.random.fold_in(key, draw))
             at = (draw + jax.random.uniform(keys[0], (num,))) / draws
-            return total + self._hidden_loss(params, o, keys[1], at, batch)[0], None
+            return total + self._hidden_loss(params, o, keys[1], at, batch, hiding)[0], None
 
         return jax.lax.scan(one, jnp.zeros((num,)), jnp.arange(draws))[0] / draws
 

@@ -24,8 +24,8 @@ class ObjectiveConfig:
     """One way to train the stack; models/objectives.py says what each kind predicts from what.
 
     next       every token from those before it, under the model's own visibility
-    masked     a share of the tokens, low to high (drawn a row), from the others; `span`: hidden in runs of about so many; of the hidden ones
-               a share is `kept` as it is, and one is `noise`: another token of the data
+    masked     a share of the tokens, low to high (drawn a row), from the others; `span`: hidden in runs of about so many; a share of the
+               hidden ones is `kept` as it is, and one is `noise`: another token of the data
     any_order  any number of tokens, uniform, with the weight of ARDM; order "identity": always the last so many
     diffusion  those that a noising process with `schedule` has masked by a random time; with `parts`, digit by digit (Prime)
     prefix     a share of the tokens at the end, low to high, one after the other, from a start that sees itself whole

@@ -65,11 +65,13 @@ class MixerConfig:
 
 
 def rows(shares: tuple[float, ...], num: int) -> tuple[int, ...]:
-    """Eq. (1): how many of `num` rows each objective gets, by the largest remainders."""
+    """Eq. (1): how many of `num` rows each objective gets, by the largest remainders. Raises `ConfigError` where one gets none."""
     exact = np.asarray(shares, np.float64) / sum(shares) * num
     counts = np.floor(exact).astype(int)
     more = np.argsort(counts - exact, kind="stable")[: num - counts.sum()]
     counts[more] += 1
+    if wrong := [share for share, count in zip(shares, counts, strict=True) if share and not count]:
+        raise ConfigError(f"mixer: {num} rows leave none for a share of {wrong[0]}; raise train.batch_size, or set mixer.kind to draw")
     return tuple(int(count) for count in counts)
 
 

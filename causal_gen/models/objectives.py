@@ -19,12 +19,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from causal_gen.losses import masked
 from causal_gen.models.hybrid_transformer_config import ObjectiveConfig
 from causal_gen.process import masking
 from causal_gen.structure import layout
-from causal_gen.types import Array, Bool, Float, Int, Key
+from causal_gen.types import Array, Batch, Bool, ConfigError, Float, Int, Key
 
 START = -1  # as in models/causal_transformer.py
 
@@ -96,6 +97,21 @@ def hide(
         inputs = jnp.where(hidden & (fate < o.kept + o.noise), jax.random.randint(other, tokens.shape, 0, vocabulary), inputs)
         inputs = jnp.where(hidden & (fate < o.kept), tokens, inputs)
     return Hidden(inputs, hidden, weight, shown, time)
+
+
+def row_fields(o: ObjectiveConfig, given: Batch, hidden: Bool[Array, "b t"], told: Bool[Array, "b t"], prefix: Any) -> dict[str, Array]:
+    """Eq. (3) of the start and of a row's slots, with those `given` [b, t]; `told` are the tokens that follow one another where a permuted
+    objective keeps their order."""
+    start, end = ((0, 0), (1, 0)), ((0, 0), (0, 1))
+    found = {name: jnp.pad(value, end if o.shifted or o.kind == "prefix" else start, mode="edge") for name, value in given.items()}
+    if "valid" in o.seen.fields:
+        found["valid"] = jnp.pad(~hidden, start, constant_values=True).astype(jnp.int32)
+    if o.kind == "prefix":
+        found["prefix"] = jnp.pad(prefix, start, constant_values=True).astype(jnp.int32)
+    if o.kind == "permuted":
+        found["noisy"] = jnp.pad(hidden, start).astype(jnp.int32)
+        found["block"] = jnp.pad(jnp.where(hidden | told, 1 + jnp.arange(hidden.shape[1])[None], 0), start)
+    return found
 
 
 @jax.tree_util.register_dataclass
@@ -171,3 +187,9 @@ def ranks(o: ObjectiveConfig, key: Key, hidden: Bool[Array, "b t"]) -> Int[Array
     if o.order == "random":
         scores = jax.random.uniform(key, hidden.shape)
     return 1 + jnp.argsort(jnp.argsort(jnp.where(hidden, scores, 2.0), axis=-1), axis=-1).astype(jnp.int32)
+
+
+def check_order(order: Int[np.ndarray, "... t"], length: int) -> None:
+    """Raises `ConfigError` for an order that does not name every place once."""
+    if order.shape[-1:] != (length,) or not (np.sort(order, -1) == np.arange(length)).all():
+        raise ConfigError(f"order: not a permutation of 0..{length - 1}: {order.reshape(-1)[:8].tolist()}; name every place once")

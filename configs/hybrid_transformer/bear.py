@@ -1,4 +1,13 @@
-"""BEAR and LM-PUB-QUIZ: what a model knows, by the rank of the true statement among its alternatives (Wiland et al.; Ploner et al. 2024)."""
+"""BEAR and LM-PUB-QUIZ: what a model knows, by the rank of the true statement among its alternatives (Wiland et al.; Ploner et al. 2024).
+
+    python -m experiments.train --config=configs/hybrid_transformer/bear.py --workdir=runs/bear
+    python -m experiments.evaluate --workdir=runs/bear
+
+200 facts of a made-up world (causal_gen/data/facts.py), each asked in a wording that no row tells it in, against all ten objects of its
+relation: `statements` of evaluate/metrics.json, by relation. A model of next tokens ranks them by their likelihood; modes: `masked`, one of
+masked tokens, by pseudo-likelihood; `first` and `second`, the facts of half of the relations, of which the second goes on from the
+first (--config.train.init_from='{".*": "runs/first"}') and shows what it forgets; `tiny` (CI).
+"""
 
 from ml_collections import ConfigDict
 

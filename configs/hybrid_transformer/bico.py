@@ -1,4 +1,15 @@
-"""BICO: a causal model goes on with both directions of attention and masked tokens, and learns facts backwards too (Lv et al. 2023)."""
+"""BICO: a causal model goes on with both directions of attention and masked tokens, and learns facts backwards too (Lv et al. 2023).
+
+    python -m experiments.train --config=configs/hybrid_transformer/bico.py --workdir=runs/bico
+    python -m experiments.evaluate --workdir=runs/bico
+
+200 facts "a is b" (causal_gen/data/sequences.py, reversal), 160 of them also told backwards; the others are asked backwards, which no row
+shows. 500 steps of next tokens, then 1,000 in which any share of a row is masked and predicted where the next token would be. `exact` of
+evaluate/metrics.json is the share of the names that are right. Modes: `causal` (the baseline: next tokens throughout) and `tiny` (CI).
+
+Measured, seed 0: of the 40 facts asked backwards 100% right, and of all 200 asked forwards 100% (causal, 2,000 steps: 0% and 100%).
+Names are single tokens here; longer ones have not been run.
+"""
 
 from ml_collections import ConfigDict
 
@@ -21,7 +32,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.log = {"every": 500, "eval_every": 0, "pictures_every": 0}
     config.evaluate = {"scenes": 200, "batch_size": 200}
     if mode == "tiny":
-        config.data.update({"size": 12, "test_size": 4, "alphabet": 30})
+        config.data.update({"size": 12, "test_size": 4})
         config.model.mixer.steps = (2,)
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
         config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})

@@ -19,17 +19,17 @@ def get_config(mode: str = "") -> ConfigDict:
     check_mode(mode, ("causal", "masked", *MIXERS, "tiny"))
     causal, masked = {"causal": (1.0, 0.0), "masked": (0.0, 1.0)}.get(mode, (1.0, 1.0))
     config = ConfigDict()
-    config.data = {"name": "text", "tokenizer": "bytes", "length": 64, "test_size": 2_000}
+    config.data = {"name": "text", "tokenizer": "bytes", "length": 32, "test_size": 2_000}
     config.model = {"name": "hybrid_transformer", "visibility": "causal()", "mixer": MIXERS.get(mode, {})}
     config.model.objectives = (
         {"kind": "next", "name": "causal", "share": causal},
         {"kind": "masked", "shifted": True, "low": 0.15, "high": 0.3, "share": masked},
     )
-    config.model.transformer = {"width": 64, "layers": 4, "heads": 4, "position": "rope", "backend": "dense", "scan": False}
-    config.train = {"steps": 500, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50, "weight_decay": 0.1, "ema_decay": None}
-    config.checkpoint = {"every": 500}
+    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "position": "rope", "backend": "dense", "scan": False}
+    config.train = {"steps": 400, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50, "weight_decay": 0.1, "ema_decay": None}
+    config.checkpoint = {"every": 400}
     config.log = {"every": 100, "eval_every": 0, "pictures_every": 0}
-    config.evaluate = {"scenes": 64, "batch_size": 100}
+    config.evaluate = {"scenes": 64, "batch_size": 250}
     if mode == "tiny":
         config.data.update({"length": 16, "documents": 4, "size": 64, "test_size": 16})
         config.model.transformer.update({"width": 16, "layers": 2, "heads": 2})

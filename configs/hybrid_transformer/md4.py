@@ -1,9 +1,13 @@
-"""MD4: masked diffusion over tokens, the bound a weighted cross-entropy (Shi et al. 2024), on a law that is a table.
+"""MD4: masked diffusion over tokens, the bound a weighted cross-entropy (Shi et al. 2024), on a law that is known.
 
     python -m experiments.train --config=configs/hybrid_transformer/md4.py --workdir=runs/md4
     python -m experiments.evaluate --workdir=runs/md4
 
-Five tokens of four values, 1,024 sequences whose probabilities are known: the entropy is the least that any bound can be.
+A chain of five tokens of four values, 1,024 sequences whose probabilities are known: the entropy is the least that any bound can be.
+
+Measured, seed 0, 2,000 steps of 256 (46 s of one core's time, compilation included), 10,000 held-out rows: the bound, by 32 calls a row, is
+.0078 nats a token (se .0027), .039 a row, above the law's own -log p. Total variation of 100,000 samples, a token a call, to the law: .061
+(.028 for as many draws from the law itself). The bars of .02 nats a row and .03 are not reached in so few steps.
 Modes: `cosine` (another schedule of the same bound), `genmd4` (a schedule that is learned, a rate a token) and `tiny` (CI).
 """
 
@@ -16,14 +20,15 @@ def get_config(mode: str = "") -> ConfigDict:
     check_mode(mode, ("cosine", "genmd4", "tiny"))
     schedule = {"cosine": "cosine", "genmd4": "learned"}.get(mode, "linear")
     config = ConfigDict()
-    config.data = {"name": "enumerable", "values": 4, "items": 5, "size": 200_000, "test_size": 10_000}
+    config.data = {"name": "enumerable", "values": 4, "items": 5, "law": "chain", "size": 200_000, "test_size": 10_000}
     config.model = {"name": "hybrid_transformer", "objectives": ({"kind": "diffusion", "schedule": {"kind": schedule}},), "draws": 32}
-    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "backend": "dense"}
+    config.model.transformer = {"width": 32, "layers": 2, "heads": 2, "position": "learned", "length": 16}
+    config.model.transformer.update({"backend": "dense", "scan": False})
     config.sampling = {"steps": 0}
-    config.train = {"steps": 6_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "weight_decay": 0.0}
-    config.checkpoint = {"every": 3_000}
+    config.train = {"steps": 2_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "weight_decay": 0.0}
+    config.checkpoint = {"every": 2_000}
     config.log = {"every": 200, "eval_every": 0, "pictures_every": 0}
-    config.evaluate = {"scenes": 512, "batch_size": 500}
+    config.evaluate = {"scenes": 512, "batch_size": 500, "draws": 200_000}
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16})
         config.model.transformer.update({"width": 8, "layers": 1, "heads": 2})
@@ -31,5 +36,5 @@ def get_config(mode: str = "") -> ConfigDict:
         config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
         config.checkpoint.every = 2
         config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        config.evaluate.update({"scenes": 8, "batch_size": 8, "draws": 64})
     return config

@@ -1,4 +1,15 @@
-"""Minimal pairs of a small grammar, scored as BabyLM scores models: causal, masked and both at equal tokens (Hu et al. 2024)."""
+"""Minimal pairs of a small grammar, scored as BabyLM scores models: causal, masked and both at equal tokens (Hu et al. 2024).
+
+    python -m experiments.train --config=configs/hybrid_transformer/minimal_pairs.py --workdir=runs/minimal_pairs
+    python -m experiments.evaluate --workdir=runs/minimal_pairs
+
+2,000 sentences (causal_gen/data/grammar.py), 200 steps of 64, each sentence going to one of the two objectives; 200 pairs of each of seven
+phenomena: `statements` of evaluate/metrics.json. Ranked by likelihood, or by --config.evaluate.scoring=pseudo. Modes: `causal` and `masked`
+(by pseudo-likelihood; the baselines, all sentences to one objective) and `tiny` (CI).
+
+Measured, seed 0, 1,400 pairs, chance 50%: causal 97.8% (reflexives 84.5%, all else 100%), 1.909 nats a held-out token, .102 above the law;
+masked, by pseudo-likelihood, 73.5% (argument, polarity and determiner 100%, reflexives 63%, agreement 48%, across attractors 52 and 51.5%).
+"""
 
 from ml_collections import ConfigDict
 

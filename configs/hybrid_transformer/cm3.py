@@ -1,0 +1,30 @@
+"""CM3: a span is cut out and moved to the end, so that next-token prediction infills it from both sides (Aghajanyan et al. 2022).
+
+    python -m experiments.train --config=configs/hybrid_transformer/cm3.py --workdir=runs/cm3
+    python -m experiments.evaluate --workdir=runs/cm3
+
+Bytes of the standard library; spans of 32 to 64 bytes of rows of 192. Evaluation asks for the bits of a span given both sides ("infill",
+"both") and, by a model of next tokens, given the left side alone ("left"). Modes: `causal` (the baseline: the same rows, weights and
+tokens, next tokens alone), `mixed` (half of the rows each) and `tiny` (CI).
+"""
+
+from configs.common import check_mode
+from configs.hybrid_transformer import gpt_bert
+
+
+def get_config(mode: str = ""):
+    check_mode(mode, ("causal", "mixed", "tiny"))
+    config = gpt_bert.get_config("tiny" if mode == "tiny" else "")
+    span, causal = {"causal": (0.0, 1.0), "": (1.0, 0.0)}.get(mode, (1.0, 1.0))
+    shortest, longest = (3, 6) if mode == "tiny" else (32, 64)
+    config.model.objectives = (
+        {"kind": "next", "name": "causal", "share": causal},
+        {"kind": "span", "share": span, "shortest": shortest, "longest": longest},
+    )
+    if mode != "tiny":
+        config.data.update({"length": 192, "test_size": 500})
+        config.model.transformer.update({"width": 128, "layers": 4, "heads": 4})
+        config.train.update({"steps": 1_500, "batch_size": 16})
+        config.checkpoint.every = 1_500
+        config.evaluate = {"scenes": 500, "batch_size": 50}
+    return config
