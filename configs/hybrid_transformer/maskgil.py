@@ -5,11 +5,11 @@
 
 MNIST as 49 tokens, 4 x 4 patches in a codebook of 256 that the data learns, given the digit; attention in both directions over
 rows and columns. 8 calls of the network a picture. Modes: `causal` (the baseline: the same network, every patch from those before it in
-raster order, 49 calls) and `tiny` (CI, stand-in strokes). Neither of the two has been run to its end: there are no numbers yet but those of the data
-(the codebook loses .071 of the grey range in root mean square on test digits) and of the judge (below).
+raster order, 49 calls) and `tiny` (CI, stand-in strokes).
 
-Frechet distance of 500 test digits from as many training ones 18.3, of the same as their tokens show them 18.7; the classifier is right
-about 98.4% of the former and 98.0% of the latter. `quality` of evaluate/metrics.json has all of these.
+Neither model has been run to its end: there are no numbers yet but those of the data and of the judge (`quality` of
+evaluate/metrics.json). The codebook loses .071 of the grey range in root mean square on test digits. Frechet distance of 500 test digits
+from as many training ones 18.3, of the same as their tokens show them 18.7; the classifier is right about 98.4% and 98.0% of these.
 """
 
 from ml_collections import ConfigDict
