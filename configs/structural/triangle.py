@@ -9,10 +9,10 @@ spline flow a node. Modes: `maf` (one masked autoregressive flow of all nodes), 
 al. 2023), `linear` (the wrong assumption, as a baseline) and `tiny` (CI).
 
 Measured on 1,000 test rows, do(x1) at its 10% and 90% quantile: root mean square error of x2 / x3 as a share of the intervention's change
-(doing nothing: 100%), and of x3 under do(x2), seed 0, with the seconds of one core that training takes. Flows 2.2 / 3.1, 5.2% (13 s; seed 1
-of data and training 2.5 / 3.8, 3.7%), `maf` 1.6 / 3.0, 3.1% (18 s), `anm` .8 / 2.9, 3.7% (9 s), `dcm` 2.2 / 7.0, 4.7% (21 s; a null
-intervention is off by up to 1.6, at the far end of the data). Nats a held-out row above the equations' own: .017, .014, .008 (se .003,
-.003, .002).
+(doing nothing: 100%), and of x3 under do(x2), with the seconds of one core that training takes. Flows, seeds 0, 1, 2 of data and training:
+2.2 / 3.1, 5.2%; 2.5 / 3.8, 3.7%; 3.4 / 4.6, 3.6% (13 s); seed 0 alone: `maf` 1.6 / 3.0, 3.1% (18 s), `anm` .8 / 2.9, 3.7% (9 s), `dcm`
+2.2 / 7.0, 4.7% (21 s; a null intervention is off by up to 1.6, at the far end of the data). Nats a held-out row above the equations'
+own, seed 0: .017, .014, .008 (se .003, .003, .002).
 """
 
 from ml_collections import ConfigDict
