@@ -6,7 +6,11 @@
 
 Equations (5) of causal_gen/data/scm.py: z decides on the turn t and on the ellipse's sizes, t on the point (x, y) that is seen. The sizes
 are never seen; given z and t the maps from them to y, and then to x, are increasing, so that conditional spline flows in this order
-find the counterfactual point under another turn. 20,000 rows (the paper: 10 million). Modes: `blind` (the confounder left out of the
+find the counterfactual point under another turn. 20,000 rows (the paper: 10 million).
+
+Measured, seed 0, 1,000 test rows each given the turn of another one: mean absolute error of y 1.1% and of x 2.1% of the true value (doing
+nothing 40.4% and 24.4%); 26 s of one core. Nats a held-out row above the equations' own .076 (se .005). do(z) is not found: t is no
+increasing function of its noise, since it turns round. Modes: `blind` (the confounder left out of the
 graph, as a baseline) and `tiny` (CI).
 """
 

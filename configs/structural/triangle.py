@@ -7,6 +7,12 @@
 x1 = e1, x2 = 2 x1^2 + e2, x3 = 20 / (1 + exp(x1 - x2^2)) + e3 (causal_gen/data/scm.py), 5,000 rows. The default is a conditional
 spline flow a node. Modes: `maf` (one masked autoregressive flow of all nodes), `anm` (additive noise), `dcm` (a diffusion a node: Chao et
 al. 2023), `linear` (the wrong assumption, as a baseline) and `tiny` (CI).
+
+Measured on 1,000 test rows, do(x1) at its 10% and 90% quantile: root mean square error of x2 / x3 as a share of the intervention's change
+(doing nothing: 100%), and of x3 under do(x2), seed 0, with the seconds of one core that training takes. Flows 2.2 / 3.1, 5.2% (13 s; seed 1
+of data and training 2.5 / 3.8, 3.7%), `maf` 1.6 / 3.0, 3.1% (18 s), `anm` .8 / 2.9, 3.7% (9 s), `dcm` 2.2 / 7.0, 4.7% (21 s; a null
+intervention is off by up to 1.6, at the far end of the data). Nats a held-out row above the equations' own: .017, .014, .008 (se .003,
+.003, .002).
 """
 
 from ml_collections import ConfigDict
