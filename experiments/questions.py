@@ -233,15 +233,14 @@ def _soft(text: str, factors: Sequence[str], edges: Sequence[str], seed: int) ->
         raise InterventionError(f"{flag}: write --soft=KIND:FACTOR=VALUE,VALUE, for instance --soft=scale:{factors[0]}=2")
     if kind not in kinds:
         raise InterventionError(f"{flag}: unknown kind {kind!r}; {schema.suggest(kind, list(kinds))}")
-    numbers: tuple[float, ...] = ()
     try:
-        numbers = tuple(float(part) for part in value.split(","))
+        numbers = [float(part) for part in value.split(",")]
     except ValueError:
-        pass
+        numbers = []
     if len(numbers) != kinds[kind] or not all(map(math.isfinite, numbers)):
         raise InterventionError(f"{flag}: {kind} takes {kinds[kind]} number(s) after the =, separated by commas; got {value.strip()!r}")
     name = _node(flag, node, factors, edges)
-    given = numbers[0] if kinds[kind] == 1 else numbers
+    given = numbers[0] if len(numbers) == 1 else tuple(numbers)
     return Term(name, kind, (given,), name, (",".join(f"{number:g}" for number in numbers),), seed=seed)
 
 

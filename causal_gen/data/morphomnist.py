@@ -28,7 +28,7 @@ import numpy as np
 from causal_gen.data import digits, idx, morphology, storage, workers
 from causal_gen.data.labels import label_mask, statistics, withhold
 from causal_gen.data.storage import Column, Fetch, Recipe
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Intervention, canonical, read_by
 from causal_gen.types import DataError, Entry, Float, Int
 
 FACTORS = ("thickness", "intensity")
@@ -198,13 +198,15 @@ class MorphoMNIST:
 
         Raises `InterventionError` for an unknown factor or a value of the wrong shape.
         """
-        acts = canonical(do, FACTORS, len(indices))
+        acts = canonical(do, FACTORS, len(indices), edges=(("thickness", "intensity"),))
 
         def act(name: str, natural: np.ndarray) -> np.ndarray:
             return np.asarray(acts[name].apply(jnp.asarray(natural))) if name in acts else natural
 
         rows = {name: values[indices] for name, values in self.rows[split].items()}
         thickness = act("thickness", rows["thickness"])
-        intensity = act("intensity", intensity_of(thickness, rows["noise"]))
+        intensity = act(
+            "intensity", intensity_of(np.asarray(read_by("intensity", {"thickness": thickness}, acts)["thickness"]), rows["noise"])
+        )
         image = morphology.set_intensity(workers.set_thickness(rows["original"], thickness, "exact counterfactuals"), intensity)
         return {"image": image[..., None] / np.float32(255), "thickness": thickness, "intensity": intensity, "digit": rows["digit"]}

@@ -30,7 +30,7 @@ import numpy as np
 from causal_gen.data import raster, storage
 from causal_gen.data.labels import label_mask, statistics, withhold
 from causal_gen.data.storage import Column, Columns, Fetch, Recipe
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Intervention, canonical, read_by
 from causal_gen.types import Array, Entry, Float, Int
 
 PIVOT, GROUND, ROD, BALL_AT, BALL_RADIUS = (10.0, 10.5), -0.5, 9.5, 8.0, 1.5
@@ -39,6 +39,7 @@ CANVAS = (20.0, 22.0)  # width and height in the simulator's units; the lower le
 POINT = 1 / 72  # a point as a fraction of the canvas, which is one inch
 BLACK, FIREBRICK, ORANGE = (0.0, 0.0, 0.0), (178 / 255, 34 / 255, 34 / 255), (1.0, 165 / 255, 0.0)
 FACTORS = ("angle", "light", "shadow_length", "shadow_position")
+EDGES = tuple((cause, shadow) for cause in FACTORS[:2] for shadow in FACTORS[2:])
 RANGES = {"angle": (-36.0, 38.7), "light": (54.0, 132.3), "shadow_length": (3.0, 12.578), "shadow_position": (2.008, 19.606)}
 UNITS = {"angle": "degree", "light": "degree", "shadow_length": "simulator unit", "shadow_position": "simulator unit"}
 TEXTS = {
@@ -206,13 +207,13 @@ class Pendulum:
 
         Raises `InterventionError` for an unknown factor or a value of the wrong shape.
         """
-        acts = canonical(do, FACTORS, len(indices))
+        acts = canonical(do, FACTORS, len(indices), edges=EDGES)
         values: dict[str, Array] = {}
         for name in FACTORS:
             if name in ("angle", "light"):
                 natural = jnp.asarray(self.rows[split][name][indices])
             else:
-                natural = children(values["angle"], values["light"])[FACTORS.index(name) - 2]
+                natural = children(*(read_by(name, values, acts)[parent] for parent in ("angle", "light")))[FACTORS.index(name) - 2]
             values[name] = acts[name].apply(natural) if name in acts else natural
         image = render(*(values[name] for name in FACTORS), self.config.image_size)
         return {"image": np.asarray(image), **{name: np.asarray(value) for name, value in values.items()}}

@@ -34,7 +34,7 @@ from causal_gen.nn.unet import Canvas, UNet, footprint
 from causal_gen.sampling import ddim, guidance
 from causal_gen.sampling.base import Denoiser, SamplingConfig
 from causal_gen.scm.block import BlockScm
-from causal_gen.scm.intervention import Acts, Intervention, canonical
+from causal_gen.scm.intervention import Acts, Edge, Intervention, acts_on, moved
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Float, Key, Noise, Params
 
@@ -83,6 +83,11 @@ class DiffusionAE:
     def actable(self) -> tuple[str, ...]:
         """Interventions name factors; a picture is not set by hand."""
         return self.factors
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Edges between factors, which a child reads; as released it reads its parents' u, which no intervention reaches."""
+        return () if self.scm.through == "u" else self.scm.graph.edges
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -311,7 +316,7 @@ class DiffusionAE:
     def _latents(self, params: Params, noise: Noise, do: Intervention | Acts | None) -> tuple[Array, dict[str, Array]]:
         e = self._stack(noise)
         u = self.scm.exogenous(e, self._scale(params))
-        w, values = self.scm.intervene(self._location(params), u, canonical(do, self.actable, e.shape[0]))
+        w, values = self.scm.intervene(self._location(params), u, acts_on(self, do, e.shape[0]))
         return self.scm.to_blocks(w), values
 
     def latents(self, params: Params, noise: Noise, do: Intervention | Acts | None = None) -> dict[str, Float[Array, "b k"]]:
@@ -352,11 +357,7 @@ class DiffusionAE:
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]:
         """bool [b] an entry: what the intervention may move. The picture depends on every factor."""
         num = noise[self.config.image].shape[0]
-        moved = {name: jnp.zeros((num,), bool) for name in self.graph.nodes}
-        for name, act in canonical(do, self.actable, num).items():
-            for node in (name, *self.graph.descendants(name)):
-                moved[node] = moved[node] | act.mask
-        return moved
+        return moved(self.graph, acts_on(self, do, num))
 
     def conditionals(self, params: Params, batch: Batch, query: Query | None = None) -> dict[str, base.Prediction]:
         """Teacher-forced moments: a factor's mean and scale [b] on unit scale given its parents' labels, and the mean of x_0 in [-1, 1].

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.scm.intervention import Act
+from causal_gen.scm.intervention import Act, edge_name
 from causal_gen.scm.marginal import Marginal, Scaling
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Float
@@ -55,12 +55,18 @@ class BlockScm:
         done = [value if value is not None else jnp.zeros_like(u[:, 0]) for value in w]
         return jnp.stack(done, 1)
 
-    def _visit(self, location: Location, u: Float[Array, "b n k"], finish: Callable[[int, Array], Array]) -> Float[Array, "b n k"]:
-        """Eq. (1) in topological order; `finish(i, natural w_i)` gives the value that children see."""
+    def _visit(
+        self,
+        location: Location,
+        u: Float[Array, "b n k"],
+        finish: Callable[[int, Array], Array],
+        read: Callable[[str, list[Array]], list[Array]] = lambda _, w: w,
+    ) -> Float[Array, "b n k"]:
+        """Eq. (1) in topological order; `finish(i, natural w_i)` gives what children see, `read(child, w)` what one of them does."""
         w: list[Array] = [jnp.zeros_like(u[:, 0])] * len(self.graph.nodes)
         for name in self.graph.order:
             i = self.graph.index(name)
-            w[i] = finish(i, location(i, self._parents(w, u)) + u[:, i])
+            w[i] = finish(i, location(i, self._parents(read(name, w), u)) + u[:, i])
         return jnp.stack(w, 1)
 
     def causal(self, location: Location, u: Float[Array, "b n k"]) -> Float[Array, "b n k"]:
@@ -70,8 +76,23 @@ class BlockScm:
     def intervene(
         self, location: Location, u: Float[Array, "b n k"], acts: dict[str, Act]
     ) -> tuple[Float[Array, "b n k"], dict[str, Float[Array, "b"]]]:
-        """w under an intervention, and every factor in physical units. A node acted upon becomes a constant block, as in the paper."""
+        """w under an intervention, and every factor in physical units. A node acted upon becomes a constant block, as in the paper.
+
+        Of an edge acted upon the child reads such a block in the place of its parent's.
+        """
         values: dict[str, Array] = {}
+
+        def constant(i: int, value: Array, natural: Array, act: Act) -> Array:
+            block = jnp.zeros_like(natural).at[:, 0].set(self.scalings[i].forward(value))
+            return jnp.where(act.mask[:, None], block, natural)
+
+        def read(child: str, w: list[Array]) -> list[Array]:
+            found = list(w)
+            for name in self.graph.parents(child):
+                act, i = acts.get(edge_name(name, child)), self.graph.index(name)
+                if act is not None:
+                    found[i] = constant(i, act.apply(values[name]), w[i], act)
+            return found
 
         def finish(i: int, natural: Array) -> Array:
             name = self.graph.nodes[i]
@@ -80,10 +101,9 @@ class BlockScm:
             if act is None:
                 return natural
             values[name] = act.apply(values[name])
-            constant = jnp.zeros_like(natural).at[:, 0].set(self.scalings[i].forward(values[name]))
-            return jnp.where(act.mask[:, None], constant, natural)
+            return constant(i, values[name], natural, act)
 
-        return self._visit(location, u, finish), values
+        return self._visit(location, u, finish, read), values
 
     def exogenous(self, e: Float[Array, "b n k"], scale: Float[Array, "n k"]) -> Float[Array, "b n k"]:
         """u from standard noise e, eq. (2) and (3)."""

@@ -218,7 +218,7 @@ def acts_on(model: Any, intervention: Intervention | Acts | None, num: int) -> A
 def read_by(child: str, values: Mapping[str, Any], acts: Acts) -> dict[str, Any]:
     """What the mechanism of `child` reads of the nodes' `values` [b, ...]: those of its parents changed whose edge to it is acted upon."""
     changed = {parent: acts[edge_name(parent, child)] for parent in values if edge_name(parent, child) in acts}
-    return {**values, **{parent: act.apply(values[parent]).astype(values[parent].dtype) for parent, act in changed.items()}}
+    return {**values, **{parent: act.apply(jnp.asarray(values[parent])).astype(values[parent].dtype) for parent, act in changed.items()}}
 
 
 def moved(graph: Dag, acts: Acts) -> dict[str, Bool[Array, "b"]]:

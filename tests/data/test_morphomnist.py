@@ -96,6 +96,9 @@ def test_thickness_causes_intensity_with_the_digits_own_noise(source):
     np.testing.assert_array_equal(held["intensity"], source.rows["test"]["intensity"])
     thicker = source.truth("test", ROWS, shift(thickness=0.5))
     np.testing.assert_allclose(thicker["thickness"], source.rows["test"]["thickness"] + 0.5, rtol=1e-6)
+    brighter = source.truth("test", ROWS, shift(thickness=0.5, edge=("thickness", "intensity")))
+    np.testing.assert_array_equal(brighter["thickness"], source.rows["test"]["thickness"])
+    np.testing.assert_array_equal(brighter["intensity"], thicker["intensity"])
 
 
 def test_gathered_batches_have_the_declared_shapes_and_ranges(source):

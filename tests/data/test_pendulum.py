@@ -149,6 +149,17 @@ def test_joint_and_shifted_interventions_act_in_causal_order(source):
         source.truth("test", rows, do(angel=3.0))
 
 
+def test_one_shadow_may_follow_another_angle(source):
+    """do(angle) on the edge to the length alone: a shadow as long as another angle's, where this one's is."""
+    rows = np.arange(32)
+    before = source.truth("test", rows, None)
+    after = source.truth("test", rows, do(angle=-30.0, edge=("angle", "shadow_length")))
+    for name in ("angle", "light", "shadow_position"):
+        np.testing.assert_array_equal(after[name], before[name])
+    expected = [_by_hand(-30.0, float(light))[0] for light in before["light"]]
+    np.testing.assert_allclose(after["shadow_length"], expected, rtol=1e-4)
+
+
 def test_gathered_batches_have_the_declared_shapes_and_ranges(source):
     batch = source.gather("train", np.array([3, 1, 3]))
     assert set(batch) == set(source.entries)

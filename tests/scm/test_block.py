@@ -64,6 +64,18 @@ def test_what_is_not_downstream_does_not_move_at_all(intervention):
     assert (plain[:, GRAPH.index("c"), 0] != moved[:, GRAPH.index("c"), 0]).all()
 
 
+def test_an_edge_is_read_by_its_child_alone():
+    """b reads a = 7 where a stays; c reads what b then is."""
+    u = SCM.exogenous(_noise(), SCALE)
+    plain, _ = SCM.intervene(location, u, canonical(None, GRAPH.nodes, 50, edges=GRAPH.edges))
+    w, values = SCM.intervene(location, u, canonical(do(a=7.0, edge=("a", "b")), GRAPH.nodes, 50, edges=GRAPH.edges))
+    np.testing.assert_array_equal(w[:, 2:], plain[:, 2:])
+    b = 2 * (7.0 - SCALINGS[2].mean) / 2.0 + u[:, 1, 0]
+    np.testing.assert_allclose(w[:, 1, 0], b, rtol=1e-5)
+    np.testing.assert_allclose(w[:, 0, 0], b**2 + u[:, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(values["b"], SCALINGS[1].inverse(b), rtol=1e-5)
+
+
 def test_parents_noise_instead_of_parents_value_does_not_chain():
     """The released code's switch: through u, the effect of a on c is lost. A control for the default."""
     released = BlockScm(GRAPH, 3, SCALINGS, (None,) * 4, through="u")
