@@ -77,7 +77,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     else:
         found = _effects(values, trained, contrasts)
     found |= {"rests_on": _rests_on(values, trained, found)}
-    asked = {"cause": values.cause, "outcome": values.outcome, "from": values["from"].value, "to": values["to"].value, "kind": values.kind}
+    ends = {flag: _value(values, trained, flag) for flag in ("from", "to")}
+    asked = {"cause": values.cause, "outcome": values.outcome, **ends, "kind": values.kind}
     print("\n".join(["rests on", *(f"  {line}" for line in found["rests_on"])]), end="\n\n")
     print(json.dumps({"step": int(trained.step), **asked, "given": list(values.given), **found}))
 

@@ -41,6 +41,7 @@ def last_json(answer):
 def test_effects_come_apart_and_their_intervals_hold_the_truth(call, mediator):
     """TE .25 = NDE -.8 + NIE 1.05, within four times the half width of a 90% interval; the same along the paths."""
     found = last_json(call("effects", f"--workdir={mediator}", *MEDIATOR, "--kind=decomposition", "--num=50"))
+    assert (found["from"], found["to"]) == (0.0, 1.0)
     assert found["refits"] == 200 and any("no common cause" in line for line in found["rests_on"])
     for kind, truth in (("total", 0.25), ("direct", -0.8), ("indirect", 1.05)):
         low, high = found[kind]["interval"]
