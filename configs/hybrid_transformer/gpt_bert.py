@@ -6,6 +6,9 @@
 Of every batch half of the rows is read causally and half of them whole, with 15 to 30% of their bytes hidden (Charpentier and Samuel 2024).
 Modes: `causal` and `masked` (the baselines: all rows by one objective, asked for both), `draw` (a whole batch by one objective, by chance),
 `bandit` (by what has been learned faster than usual), and `tiny` (CI).
+
+Measured, seed 0 alone, 400 steps of 32 rows of 32 bytes, 2,000 held-out rows: 2.619 nats a byte of next tokens (se .012), 2.594 of masked
+ones (se .017). The baselines have not been run yet.
 """
 
 from ml_collections import ConfigDict
