@@ -106,24 +106,6 @@ def test_networks_are_trained_again_for_an_interval_and_only_once(call, tmp_path
     assert last_json(call("effects", *asked))["interval"] == found["interval"]
 
 
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    """A run over confounded rows, of another family."""
-    return trained_as(tmp_path_factory.mktemp("runs") / "rows", "configs/causal_transformer/dag_aware.py:tiny", "--config.train.steps=2")
-
-
-@pytest.mark.slow
-def test_any_family_of_named_numbers_is_asked(call, refused, other, trained):
-    """A transformer over variables; pictures are no outcome, and no model of them is refuted."""
-    answer = call("effects", f"--workdir={other}", "--cause=treatment", "--outcome=outcome", "--from=0", "--to=1", "--num=40")
-    found = last_json(answer)
-    assert found["refits"] == 0 and np.isfinite(found["value"]) and "groups" in found and "seeing, not doing" in answer.out
-    card = last_json(call("refute", f"--workdir={other}", "--num=30"))
-    assert card["verdict"] in ("these data cannot tell", "do not trust this")
-    assert "no single number" in refused("effects", f"--workdir={trained}", "--cause=angle", "--outcome=image", "--from=0", "--to=1")
-    assert "evaluate this one" in refused("refute", f"--workdir={trained}")
-
-
 # ---- refute ----------------------------------------------------------------------------------------------------------------
 
 
