@@ -167,7 +167,7 @@ class HybridTransformer(CausalTransformer):
         if not train:
             told = [piece(jax.random.fold_in(key, i), batch) for i, piece in enumerate(pieces)]
             last = mixer.last(shares)
-            terms = {"nll": sum(share * nll for share, (_, nll) in zip(last, told, strict=True))}
+            terms = {"nll": sum((share * nll for share, (_, nll) in zip(last, told, strict=True)), jnp.zeros(()))}
             terms |= {f"nll_{o.called}": nll for o, (_, nll) in zip(kinds, told, strict=True) if len(kinds) > 1}
             return sum((share * loss for share, (loss, _) in zip(last, told, strict=True)), jnp.zeros(())), base.Aux(terms)
         if mixer.kind == "ratio":
@@ -279,7 +279,7 @@ class HybridTransformer(CausalTransformer):
         if o.kind not in FILLED:
             raise ConfigError(f"query: {o.called!r} says nothing of a whole row; ask {', '.join(FILLED)} or next")
         if query.noised is not None or query.mask is not None:
-            inputs = query.noised if query.mask is None else jnp.where(query.mask, self.mask, tokens)
+            inputs: Any = query.noised if query.mask is None else jnp.where(query.mask, self.mask, tokens)
             return {self.config.tokens: base.Prediction(logits=self._tell(params, o, inputs, batch))}
         if query.how not in ("", "pseudo"):
             raise ConfigError(f"query: how={query.how!r} is not known; it is 'pseudo' or empty")
