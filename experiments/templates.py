@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
-from causal_gen.scm.intervention import Span
-from experiments import evidence, questions
 from experiments.cli import UsageError
+
+if TYPE_CHECKING:
+    from causal_gen.scm.intervention import Span
 
 BLANK = -1  # as sampling/unmask.py has it; that module is imported where JAX is
 
@@ -68,6 +69,8 @@ def read(values: Any, run: Any, node: str, span: Span) -> Mapping[str, Any] | No
 
 
 def _rows(values: Any, run: Any, node: str, span: Span) -> dict[str, Any]:
+    from experiments import evidence  # what imports JAX is imported when it is needed: --help answers at once
+
     held = evidence.load(values.evidence, run, values.num).batch
     if node not in held:
         raise UsageError(f"--evidence={values.evidence}: has no {node!r}, which is to be filled in; give test:0:16 or a text")
@@ -104,6 +107,8 @@ def _typed(flag: str, text: str, blank: str | None, tokenizer: Any, span: Span) 
     if tokenizer is None:
         parts = _signs(text, blank)
     else:
+        from experiments import questions
+
         parts = []
         for piece in re.split(f"({re.escape(blank)}+)", text) if blank else [text]:
             parts += [BLANK] * len(piece) if blank and piece[:1] == blank else questions.encode(flag, piece, tokenizer) if piece else []

@@ -140,7 +140,7 @@ def test_a_missing_data_folder(refused, toy, tmp_path):
         (["--do=angel=20"], "unknown factor 'angel'; did you mean 'angle'?"),
         (["--do=image=20"], "unknown factor 'image'"),
         (["--do=tokens[5]=17"], "unknown factor 'tokens[5]'"),
-        ([], "--do or --shift is missing"),
+        ([], "--do, --shift or --soft is missing"),
         (["--do=angle=1", "--evidence=test:0:99"], "the split holds rows 0:16"),
         (["--do=angle=1", "--evidence=valid:0:2"], "unknown split 'valid'"),
         (["--do=angle=1", "--evidence=no/such.png"], "no such file or folder"),

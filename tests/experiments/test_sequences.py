@@ -223,4 +223,4 @@ def test_what_cannot_be_asked_of_a_text_is_one_line(refused, text, tmp_path, com
 
 def test_a_span_of_text_is_refused_where_tokens_are_not_bytes(refused, bpe, trained):
     assert "BPE tokens, not of bytes" in refused("counterfactual", f"--workdir={bpe}", '--do=text[0:4]="1912"')
-    assert "--prompt is the beginning of a sequence" in refused("sample", f"--workdir={trained}", "--prompt=a")
+    assert "are about a sequence, and this model draws none" in refused("sample", f"--workdir={trained}", "--prompt=a")
