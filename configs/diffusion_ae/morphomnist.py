@@ -3,9 +3,10 @@
     python -m experiments.train --config=configs/diffusion_ae/morphomnist.py --workdir=runs/morphomnist --config.data.root=FOLDER
     python -m experiments.evaluate --workdir=runs/morphomnist
 
-Measured, seed 0: 11,000 steps of 128, of which 8 go through the decoder, without the limit of 20 minutes, beside 10 to 30 other processes (at
-best 142 ms a step, some 8,400 of which fit into the limit; after 4,554 of these steps 96 digits gave pixels 3.24, thickness .114 and
-composition .87); 1,000 test digits, 60 DDIM steps, marginal values; 28x28 grey levels (0..255) against the exact counterfactual:
+Measured, seed 0: 11,000 steps of 128, of which 8 go through the decoder, without the limit of 20 minutes, beside 10 to 30 other
+processes (at best 142 ms a step, some 8,400 of which fit into the limit; after 4,554 of these steps 96 digits gave pixels 3.24,
+thickness .114 and composition .87); 1,000 test digits, 60 DDIM steps, marginal values; 28x28 grey levels (0..255) against the exact
+counterfactual:
 
     pixel error                     do(thickness) 2.80, do(intensity) 1.91   (goals 4.0, 2.5; copying 12.16, 6.94)
     thickness after do(thickness)   off by .086 pixel (goal .15); intensity moved to its counterfactual within 5.31 levels (goal 8)
