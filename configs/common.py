@@ -11,6 +11,14 @@ def check_mode(mode: str, known: tuple[str, ...]) -> None:
         raise ConfigError(f"config: unknown mode {mode!r}; the modes are {', '.join(known)}, or none for the full config")
 
 
+def few_steps(config: ConfigDict) -> None:
+    """Shorten training and evaluation to what takes seconds."""
+    config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
+    config.checkpoint.every = 2
+    config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
+    config.evaluate.update({"scenes": 8, "batch_size": 8})
+
+
 def make_tiny(config: ConfigDict) -> None:
     """Shrink a diffusion autoencoder until two steps take seconds: the same parts, no real data."""
     config.data.size = 64

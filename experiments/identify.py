@@ -7,7 +7,6 @@ surgery.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -36,7 +35,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("given", [], "nodes to condition on, in addition to those in --effect", flag_values=values)
     flags.DEFINE_list("latent", [], "nodes that are not observed, in addition to those that the file marks", flag_values=values)
     flags.DEFINE_string(
-        "data", None, "FILE.csv with a header: rows to estimate the effect from, every value a category", flag_values=values
+        "data", None, "FILE.csv or FILE.parquet with a header: rows to estimate the effect from, every value a category", flag_values=values
     )
     flags.DEFINE_integer(
         "bins", None, "cut numeric columns of more values into so many bins of equal shares", lower_bound=2, flag_values=values
@@ -178,42 +177,28 @@ def _spelled(effect: Any, state: dict[str, str]) -> str:
 
 
 def _read(path: Path, needed: list[str], bins: int | None) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
-    """Codes and states of the columns `needed` of a CSV file. Raises `DataError` for a missing column or cell, with its place."""
+    """Codes and states of the columns `needed` of a table. Raises `DataError` for a missing column or cell, with its place."""
+    from causal_gen.data import table
     from causal_gen.types import DataError
 
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"--data={path}: cannot be read as CSV ({error}); write it in UTF-8, with commas and a header") from error
-    except OSError as error:
-        raise DataError(f"--data={path}: {error.strerror}; name a CSV file") from error
-    header = reader.fieldnames or ()
-    lacking = [name for name in needed if name not in header]
+    cells = table.read(path, f"--data={path}")
+    lacking = [name for name in needed if name not in cells]
     if lacking:
-        raise DataError(f"--data={path}: there is no column {lacking[0]!r}; the columns are {', '.join(header) or 'none'}")
-    if not rows:
-        raise DataError(f"--data={path}: there are no rows under the header; give at least one")
-    found = {name: _column(path, name, [row[name] for row in rows], bins) for name in needed}
+        raise DataError(f"--data={path}: there is no column {lacking[0]!r}; the columns are {', '.join(cells) or 'none'}")
+    found = {name: _column(cells[name], f"--data={path}: column {name!r}", bins) for name in needed}
     return {name: codes for name, (codes, _) in found.items()}, {name: states for name, (_, states) in found.items()}
 
 
-def _column(path: Path, name: str, texts: list[Any], bins: int | None) -> tuple[Any, tuple[str, ...]]:
+def _column(cells: Any, what: str, bins: int | None) -> tuple[Any, tuple[str, ...]]:
     """Codes and states of one column; numbers in their own order, in bins where they have more values than that."""
     import numpy as np
 
-    from causal_gen.types import DataError
+    from causal_gen.data import table
 
-    for i, text in enumerate(texts):
-        if text is None or text.strip().lower() in ("", "nan", "inf", "-inf", "na"):
-            shown = "is empty" if not text else f"is {text.strip()!r}"
-            raise DataError(f"--data={path}: line {i + 2}, column {name!r} {shown}; fill it in or leave out that row")
-    try:
-        numbers = np.array([float(text) for text in texts])
-    except ValueError:
-        states, codes = np.unique([text.strip() for text in texts], return_inverse=True)
-        return codes, tuple(map(str, states))
+    if not table.is_real(cells):
+        names = tuple(sorted({str(cell) for cell in cells}))
+        return table.places(cells, names, what), names
+    numbers = table.numbers(cells, what)
     states, codes = np.unique(numbers, return_inverse=True)
     if bins is None or len(states) <= bins:
         return codes, tuple(f"{state:g}" for state in states)

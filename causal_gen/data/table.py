@@ -96,6 +96,11 @@ def places(cells: Sequence[Any], names: Sequence[str], what: str) -> np.ndarray:
     return out
 
 
+def is_real(cells: Sequence[Any]) -> bool:
+    """Whether all cells of a column are numbers. A missing one is taken for a number too: what it is lies with the others of its column."""
+    return all(map(_is_number, cells))
+
+
 def column(cells: Sequence[Any], entry: Entry, what: str) -> np.ndarray:
     """A column of evidence as its entry wants it. Raises `DataError` as `numbers` and `places` do."""
     if entry.names:
@@ -160,7 +165,7 @@ class TableConfig:
 
     def _make(self, known: Mapping[str, Sequence[str]]) -> Table:
         cells = read(self.path(), self.what)
-        kinds = dict(self.columns) or {name: "real" if all(map(_is_number, column)) else "category" for name, column in cells.items()}
+        kinds = dict(self.columns) or {name: "real" if is_real(column) else "category" for name, column in cells.items()}
         for name in kinds:
             if name not in cells:
                 raise DataError(f"{self.what}: has no column {name!r}; its columns are {', '.join(cells)}")
@@ -192,7 +197,6 @@ class TableConfig:
 
 
 def _is_number(cell: Any) -> bool:
-    """Also a missing cell is taken for one: what it is lies with the others of its column."""
     if _missing(cell):
         return True
     try:

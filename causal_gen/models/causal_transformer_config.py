@@ -93,11 +93,15 @@ class CausalTransformerConfig:
         """Tokens that share a slot of the cache."""
         return self.transformer.latent.stride if self.transformer.attention == "latent" else 1
 
-    def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: DecodingConfig, precision: str, remat: str) -> Any:
-        """The model over a data source's entries. Raises `ConfigError`, with all problems at once."""
+    def _family(self) -> Any:
+        """The class of the model."""
         from causal_gen.models.causal_transformer import CausalTransformer  # networks are imported when one is built
         from causal_gen.models.retaining import RetainingTransformer
 
+        return CausalTransformer if self.cache.score == "age" else RetainingTransformer
+
+    def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: Any, precision: str, remat: str) -> Any:
+        """The model over a data source's entries. Raises `ConfigError`, with all problems at once."""
         del stats
         if problems := self._problems(entries, sampling):
             raise ConfigError(problems)
@@ -105,8 +109,7 @@ class CausalTransformerConfig:
         values = [entries[name].vocabulary for name in (self.tokens, *self.classes)]
         vocabulary, *classes = (int(value) for value in values if value is not None)
         length = entries[self.tokens].shape[0]
-        family = CausalTransformer if self.cache.score == "age" else RetainingTransformer
-        return family(self, transformer, length, vocabulary, tuple(classes), sampling, Policy.parse(precision))
+        return self._family()(self, transformer, length, vocabulary, tuple(classes), sampling, Policy.parse(precision))
 
     def _problems(self, entries: Mapping[str, Entry], sampling: DecodingConfig) -> list[str]:
         """What this config and a data source disagree on, a line each."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from causal_gen.models.causal_transformer_config import CacheConfig, CausalTransformerConfig
 from causal_gen.models.mixing import MixerConfig
-from causal_gen.nn.precision import Policy
 from causal_gen.process.masking import Schedule, SubTokens, check_mask
 from causal_gen.structure import expression
 from causal_gen.structure.visibility import Visibility
@@ -145,18 +144,10 @@ class HybridTransformerConfig(CausalTransformerConfig):
                 return objective
         raise ConfigError(f"query: there is no objective {name!r}; they are {', '.join(o.called for o in self.objectives)}")
 
-    def make(self, entries: Mapping[str, Entry], stats: Mapping[str, Any], sampling: Any, precision: str, remat: str) -> Any:
-        """The model over a data source's entries. Raises `ConfigError`, with all problems at once."""
+    def _family(self) -> Any:
         from causal_gen.models.hybrid_transformer import HybridTransformer  # networks are imported when one is built
 
-        del stats
-        if problems := self._problems(entries, sampling):
-            raise ConfigError(problems)
-        transformer = dataclasses.replace(self.transformer, remat=remat)
-        values = [entries[name].vocabulary for name in (self.tokens, *self.classes)]
-        vocabulary, *classes = (int(value) for value in values if value is not None)
-        length = entries[self.tokens].shape[0]
-        return HybridTransformer(self, transformer, length, vocabulary, tuple(classes), sampling, Policy.parse(precision))
+        return HybridTransformer
 
     def _problems(self, entries: Mapping[str, Entry], sampling: Any) -> list[str]:
         problems = super()._problems(entries, sampling)

@@ -90,9 +90,7 @@ class MaskedFlow:
         for name in self.graph.order:  # what is not yet known is not seen
             i = self.graph.index(name)
             theta = self._theta(params, self._units(read_by(name, found, acts)))[:, i]
-            scaling = self.columns[i].scaling
-            assert scaling is not None
-            found[name] = acted(name, scaling.inverse(self.transform.to_value(theta, noise[name])), do)
+            found[name] = acted(name, self.columns[i].real.inverse(self.transform.to_value(theta, noise[name])), do)
         return found
 
     def abduct(self, params: Params, key: Key, value: Batch, parents: Batch) -> dict[str, Float[Array, "b"]]:
@@ -106,5 +104,5 @@ class MaskedFlow:
         theta, found = self._theta(params, self._units(parents)), {}
         for i, column in enumerate(self.columns):
             assert column.scaling is not None
-            found[column.name] = moments(self.transform, column.scaling, theta[:, i])
+            found[column.name] = moments(self.transform, column.real, theta[:, i])
         return found

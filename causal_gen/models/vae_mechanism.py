@@ -21,7 +21,6 @@ import numpy as np
 from causal_gen.losses import gaussian
 from causal_gen.nn.conditioner import Net
 from causal_gen.scm.intervention import Acts
-from causal_gen.scm.marginal import Scaling
 from causal_gen.scm.mechanism import Column, Moments, acted, features_of
 from causal_gen.scm.transform import scale_of
 from causal_gen.types import Array, Batch, Float, Key, Noise, Params
@@ -45,12 +44,6 @@ class Variational:
     def nodes(self) -> tuple[str, ...]:
         return (self.column.name,)
 
-    @property
-    def scaling(self) -> Scaling:
-        """Between the node's own units and unit scale."""
-        assert self.column.scaling is not None
-        return self.column.scaling
-
     def init(self, key: Key) -> Params:
         """A decoder that starts near the identity of z's first entry, since one that ignores z would be left alone by (2)."""
         encoder, decoder, last = jax.random.split(key, 3)
@@ -58,9 +51,6 @@ class Variational:
         kernel = params["decoder"]["out"]["kernel"]
         params["decoder"]["out"]["kernel"] = 0.3 * jax.random.normal(last, kernel.shape) / kernel.shape[0] ** 0.5
         return params
-
-    def _given(self, parents: Batch, num: int) -> Float[Array, "b f"]:
-        return features_of(self.parents, parents) if self.parents else jnp.zeros((num, 0))
 
     def _mean(self, params: Params, z: Float[Array, "b k"], given: Float[Array, "b f"]) -> Float[Array, "b"]:
         return self.decoder.apply(params["decoder"], jnp.concatenate([z, given], -1))[:, 0]
@@ -74,7 +64,7 @@ class Variational:
         """The negative of eq. (3) on unit scale, at one draw of z."""
         del step, train
         u = self.column.unit(value[self.column.name])
-        given = self._given(parents, u.shape[0])
+        given = features_of(self.parents, parents, u.shape[0])
         mu, log_sigma = self._posterior(params, u, given)
         z = mu + jnp.exp(log_sigma) * jax.random.normal(key, mu.shape)
         log_variance = jnp.broadcast_to(2 * jnp.log(scale_of(params["scale"])), u.shape)
@@ -85,7 +75,7 @@ class Variational:
     def log_prob(self, params: Params, key: Key, value: Batch, parents: Batch) -> Float[Array, "b"]:
         """Eq. (3) in nats, in the node's own units: a bound."""
         bound = -self.loss(params, key, value, parents, step=0, train=False)[0]
-        return bound + self.scaling.log_slope(jnp.asarray(value[self.column.name], jnp.float32))
+        return bound + self.column.real.log_slope(jnp.asarray(value[self.column.name], jnp.float32))
 
     def noise(self, key: Key, num: int) -> dict[str, Array]:
         """{"latent": z [b, k], "residual": e [b]}, standard normal."""
@@ -94,26 +84,26 @@ class Variational:
 
     def predict(self, params: Params, noise: Noise, parents: Batch, do: Acts | None = None) -> dict[str, Float[Array, "b"]]:
         """Eq. (1); under an intervention the value that it gives."""
-        given = self._given(parents, noise["residual"].shape[0])
+        given = features_of(self.parents, parents, noise["residual"].shape[0])
         u = self._mean(params, noise["latent"], given) + scale_of(params["scale"]) * noise["residual"]
-        return {self.column.name: acted(self.column.name, self.scaling.inverse(u), do)}
+        return {self.column.name: acted(self.column.name, self.column.real.inverse(u), do)}
 
     def abduct(self, params: Params, key: Key, value: Batch, parents: Batch) -> dict[str, Array]:
         """A draw of z by eq. (2), and the e that eq. (1) then has."""
         u = self.column.unit(value[self.column.name])
-        given = self._given(parents, u.shape[0])
+        given = features_of(self.parents, parents, u.shape[0])
         mu, log_sigma = self._posterior(params, u, given)
         z = mu + jnp.exp(log_sigma) * jax.random.normal(key, mu.shape)
         return {"latent": z, "residual": (u - self._mean(params, z, given)) / scale_of(params["scale"])}
 
     def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Moments]:
         """Mean and standard deviation in own units over `DRAWS` values of z, always the same, and three of e."""
-        given, points = self._given(parents, num), np.array([-np.sqrt(3.0), 0.0, np.sqrt(3.0)], np.float32)
+        given, points = features_of(self.parents, parents, num), np.array([-np.sqrt(3.0), 0.0, np.sqrt(3.0)], np.float32)
         weights = jnp.asarray([1 / 6, 2 / 3, 1 / 6])[:, None]
 
         def at(z: Array) -> tuple[Array, Array]:
             mean = self._mean(params, jnp.broadcast_to(z[None], (num, self.latents)), given)
-            values = self.scaling.inverse(mean[None] + scale_of(params["scale"]) * jnp.asarray(points)[:, None])
+            values = self.column.real.inverse(mean[None] + scale_of(params["scale"]) * jnp.asarray(points)[:, None])
             return (weights * values).sum(0), (weights * values**2).sum(0)
 
         first, second = jax.lax.map(at, jax.random.normal(jax.random.key(0), (DRAWS, self.latents)))

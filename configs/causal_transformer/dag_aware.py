@@ -15,7 +15,7 @@ the outcome .608, .512, .540 (in order .639, .553, .557; its noise .5). Effect o
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 COVARIATES = 6
 
@@ -39,8 +39,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16})
         config.model.transformer.update({"width": 8})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

@@ -14,7 +14,7 @@ modes `masked`, `first` and `second` have not been run to their end.
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -31,8 +31,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16, "subjects": 4, "relations": 2, "objects": 3})
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

@@ -13,7 +13,7 @@ with 2,000 steps: 0% and 100%. Names are single tokens here; longer ones have no
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -35,8 +35,5 @@ def get_config(mode: str = "") -> ConfigDict:
         config.data.update({"size": 12, "test_size": 4})
         config.model.mixer.steps = (2,)
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

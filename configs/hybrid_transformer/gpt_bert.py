@@ -13,7 +13,7 @@ ones (se .017). The baselines have not been run yet.
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 MIXERS = {"draw": {"kind": "draw"}, "bandit": {"kind": "bandit"}}
 
@@ -36,8 +36,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.data.update({"length": 16, "documents": 4, "size": 64, "test_size": 16})
         config.model.transformer.update({"width": 16, "layers": 2, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

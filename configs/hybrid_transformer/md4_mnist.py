@@ -10,7 +10,7 @@ No mode but the last has been run to its end: there are no numbers yet.
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -31,8 +31,5 @@ def get_config(mode: str = "") -> ConfigDict:
         config.data.update({"standin": True, "size": 64, "test_size": 16, "shrink": 7})
         config.model.draws = 2
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

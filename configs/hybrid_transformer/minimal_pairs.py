@@ -17,7 +17,7 @@ a clause 60 and 18.5%, by likelihood), where the causal model has learned both: 
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -35,8 +35,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16, "pairs": 4})
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

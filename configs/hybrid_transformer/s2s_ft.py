@@ -9,7 +9,7 @@ run. Modes: `masked` (a random part of the target is masked), `causal` (the targ
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = ""):
@@ -31,8 +31,5 @@ def get_config(mode: str = ""):
     if mode == "tiny":
         config.data.update({"items": 3, "size": 64, "test_size": 16})
         config.model.transformer.update({"width": 8, "layers": 1, "heads": 2})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

@@ -16,33 +16,14 @@ the equations' own: .010, .012, .002 (se .003, .003, .001).
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
-
-MECHANISMS = {"anm": "additive", "dcm": "diffusion", "linear": "linear"}  # of the modes; otherwise "spline"
+from configs.structural import triangle
 
 
 def get_config(mode: str = "") -> ConfigDict:
-    check_mode(mode, ("maf", "anm", "dcm", "linear", "tiny"))
-    config = ConfigDict()
-    config.data = {"name": "scm", "system": "chain", "size": 5_000, "test_size": 4_000}
-    config.model = {"name": "structural", "graph": (("x1", "x2"), ("x2", "x3"))}
-    config.model.default = {"name": MECHANISMS.get(mode, "spline"), "widths": (64, 64)}
-    config.train = {"steps": 3_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "weight_decay": 0.1, "ema_decay": 0.998}
+    config = triangle.get_config(mode)
+    config.data.system = "chain"
+    config.model.graph = (("x1", "x2"), ("x2", "x3"))
     if mode == "":
         config.model.default.update({"widths": (32, 32), "bins": 6})
         config.train.weight_decay = 0.5
-    config.model.joint = mode == "maf"
-    if mode == "dcm":
-        config.sampling = {"steps": 100}
-        config.train.steps = 6_000
-    config.checkpoint = {"every": config.train.steps}
-    config.log = {"every": 500, "eval_every": 1_000, "eval_batches": 8, "pictures_every": 0}
-    config.evaluate = {"scenes": 1_000, "batch_size": 1_000}
-    if mode == "tiny":
-        config.data.update({"size": 64, "test_size": 16})
-        config.model.default.update({"widths": (8,), "bins": 4})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
     return config

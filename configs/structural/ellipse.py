@@ -16,7 +16,7 @@ graph, as a baseline) and `tiny` (CI).
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -38,8 +38,5 @@ def get_config(mode: str = "") -> ConfigDict:
         config.data.update({"size": 64, "test_size": 16})
         for part in (config.model.default, *config.model.mechanisms.values()):
             part.update({"widths": (8,), "bins": 4})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

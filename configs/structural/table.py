@@ -11,7 +11,7 @@ with; nobody claims anything about medicine by it. For yours, copy this file and
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 FILE = "configs/structural/clinic.csv"  # a path, or a name below --config.data.root
 COLUMNS = {"age": "real", "sex": "category", "smoker": "category", "dose": "real", "pressure": "real", "relapse": "category"}
@@ -33,8 +33,5 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluate = {"scenes": 120, "batch_size": 120}
     if mode == "tiny":
         config.model.default.update({"widths": (8,)})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

@@ -17,7 +17,7 @@ own, seed 0: .017, .014, .008 (se .003, .003, .002).
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 MECHANISMS = {"anm": "additive", "dcm": "diffusion", "linear": "linear"}  # of the modes; otherwise "spline"
 
@@ -39,8 +39,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16})
         config.model.default.update({"widths": (8,), "bins": 4})
-        config.train.update({"steps": 4, "batch_size": 8, "warmup_steps": 1})
-        config.checkpoint.every = 2
-        config.log.update({"every": 2, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config

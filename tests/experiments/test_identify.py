@@ -56,7 +56,10 @@ def test_rows_of_a_file_give_an_estimate_with_intervals(call, tmp_path):
         (("--graph=README.md", "--effect=p(y | do(x))"), "unknown kind of file '.md'; give one of .dot, .gv, .bif"),
         (("--effect=p(y | do(x))",), "give either --graph or --workdir"),
         (("--graph=x -> y",), "--effect is missing"),
-        (("--graph=x -> y", "--effect=p(y | do(x))", "--data=none.csv"), "--data=none.csv: No such file or directory; name a CSV file"),
+        (
+            ("--graph=x -> y", "--effect=p(y | do(x))", "--data=none.csv"),
+            "--data=none.csv: no file none.csv; give the path of a .csv or .parquet file",
+        ),
     ],
 )
 def test_bad_questions_are_refused_in_one_line(refused, flags, said):
@@ -67,10 +70,12 @@ def test_bad_questions_are_refused_in_one_line(refused, flags, said):
     ("text", "said"),
     [
         ("x,z\n1,2\n", "there is no column 'y'; the columns are x, z"),
-        ("x,y\n", "there are no rows under the header"),
-        ("x,y\n1,2\n1,\n", "line 3, column 'y' is empty"),
-        ("x,y\n1,2\nnan,3\n", "line 3, column 'x' is 'nan'"),
-        ("x,y\n1,2\n1\n", "line 3, column 'y' is empty"),
+        ("x,y\n", "holds no rows below its header"),
+        ("x,y\n1,2\n1,\n", "column 'y', row 2: the cell is missing ('')"),
+        ("x,y\n1,2\nnan,3\n", "column 'x', row 2: the cell is missing ('nan')"),
+        ("x,y\n1,2\ninf,3\n", "column 'x', row 2: 'inf' is not finite"),
+        ("x,y\na,2\n,3\n", "column 'x', row 2: the cell is missing ('')"),
+        ("x,y\n1,2\n1\n", "row 2 has 1 cells and the header 2"),
     ],
 )
 def test_bad_rows_are_refused_with_their_place(refused, tmp_path, text, said):
