@@ -92,7 +92,7 @@ class Launch:
 
     def _once(self) -> Lost | None:
         """One start of all processes, until all have ended; the lost one, or None where all is well."""
-        port, readers = free_port(), []
+        port = free_port()
         for k in range(self._count):
             flags = [f"--coordinator=127.0.0.1:{port}", f"--processes={self._count}", f"--process={k}"]
             child = subprocess.Popen(
@@ -107,9 +107,10 @@ class Launch:
                 preexec_fn=end_with_launcher if LIBC is not None else None,
             )
             self._running = [*(self._running if k else []), child]
-            readers.append(threading.Thread(target=copy_lines, args=(k, child.stdout), daemon=True))
-            readers[-1].start()
         say(f"started {self._count} processes, pids {' '.join(str(child.pid) for child in self._running)}, coordinator 127.0.0.1:{port}")
+        readers = [threading.Thread(target=copy_lines, args=(k, child.stdout), daemon=True) for k, child in enumerate(self._running)]
+        for reader in readers:
+            reader.start()
         if self._asked is not None:  # a signal that came while they were being started
             self._pass_on(self._asked, None)
         lost = self._watch()

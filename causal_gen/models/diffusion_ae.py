@@ -209,7 +209,7 @@ class DiffusionAE:
 
     def _guided(self, params: Params, z: Float[Array, "b n k"], drawn: Any = None) -> Denoiser:
         features = self._features(z)
-        null = self._denoiser(params, self._null(params, features), drawn)
+        null = self._denoiser(params, self._null(params, features), jax.tree.map(jnp.zeros_like, drawn))
         return guidance.guide(self._denoiser(params, features, drawn), null, self.sampling.omega)
 
     def _posterior(self, params: Params, x: Array, train: bool) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"], Any]:
@@ -247,6 +247,7 @@ class DiffusionAE:
         drawn, rough, sketched = None, 0.0, {}
         if config.sketched:
             drawn, rough, sketched = self._sketching(params, jax.random.fold_in(key, 5), batch, w, labels[1])
+            drawn = jnp.where(kept[:, None, None, None], drawn, 0)  # the null branch is shown no sketch either
         # one in `decoded` examples goes through the decoder, which costs the most
         diffusion = self._diffusion(params, keys[1:3], *jax.tree.map(lambda leaf: leaf[:: config.decoded], (x, features, drawn)))
         terms = {"diffusion": jnp.repeat(diffusion, config.decoded)[:num], **kls}
