@@ -11,8 +11,9 @@ a held-out row above the equations' own .0001, .0007, .0013 (se .0004 to .0007).
 a, b, c, d: .298, .004, .503, .195; .291, .005, .506, .198; .280, .005, .518, .197; true .300, .004, .500, .195.
 
 Interaction, y by a network of 16 units, seeds 0 to 3, x from 1 to 2: TE off by .026, .030, .047, .021, NDE by -.046, .054, -.015, -.013,
-NIE by -.006, -.032, .032, -.008 (true 2.5, -.05, 1.8). Least squares with the right product in it: root mean square errors of .030, .020 and
-.020 over 40 seeds, so that no fit of 10,000 rows is always within .03. Held-out nats above the equations' own .0015, .0030, .0009, .0013.
+NIE by -.006, -.032, .032, -.008 (true 2.5, -.05, 1.8). Least squares with the right product in it: root mean square errors of .030, .020
+and .020 over 40 seeds, so that no fit of 10,000 rows is always within .03. Held-out nats above the equations' own .0015, .0030, .0009,
+.0013.
 
 Modes: `mediator` and `interaction` (equations (4), the latter with a product that no line fits) and `tiny` (CI).
 """
