@@ -1,7 +1,7 @@
-"""Every command of the README, the docs and CONTRIBUTING.md: its flags parse, its config takes its overrides, and a few are run as they stand.
+"""Every command of README, docs and CONTRIBUTING.md: its flags parse, its config takes its overrides, a few are run as they stand.
 
-A command is a line of a code block that begins with `python -m`, `make` or `pytest`, with or without a `$` and variables before it. What stands
-in capitals for something of the reader's (FILE.jsonl.gz, NAME) is taken as such. The longer ones among those that are run are marked slow.
+A command is a line of a code block that begins with `python -m`, `make` or `pytest`, with or without a `$` and variables before it. What
+stands in capitals for something of the reader's (FILE.jsonl.gz, NAME) is taken as such. The longer ones of those that are run are slow.
 """
 
 from __future__ import annotations
@@ -122,7 +122,11 @@ def experiment(name: str, argv: list[str]) -> None:
     seen: dict[str, Any] = {}
     # the parser of the command itself, with other work behind it
     idle = dataclasses.replace(command, run=lambda values, overrides: seen.update(values=values, overrides=overrides), hosts=False)
-    words = [word for word in argv if not re.match(r"--(distributed|coordinator|processes|process|initialization-timeout|heartbeat-timeout)\b", word)]
+    words = [
+        word
+        for word in argv
+        if not re.match(r"--(distributed|coordinator|processes|process|initialization-timeout|heartbeat-timeout)\b", word)
+    ]
     if len(words) < len(argv):
         assert command.hosts, f"{name} takes no flags of several processes"
     assert cli.main(idle, words) == 0 and seen, f"experiments.{name} {shlex.join(argv)} was not understood"
@@ -232,7 +236,11 @@ def test_the_table_of_the_readme_runs_from_end_to_end(tmp_path):
 
 @pytest.mark.slow
 def test_the_sweep_of_the_readme_runs_goes_on_and_has_a_page(tmp_path):
-    lines = [line for line in documented("launch.sweep --config=configs/causal_transformer/text.py:tiny", "--trials=12", "--list") if "..." not in str(line.words)]
+    lines = [
+        line
+        for line in documented("launch.sweep --config=configs/causal_transformer/text.py:tiny", "--trials=12", "--list")
+        if "..." not in str(line.words)
+    ]
     told = runs(lines, tmp_path)
     assert [code for code, _ in told] == [0, 0, 0] and "12 of 12 trials" in told[-1][1], told
     words = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path / 'study'}"]

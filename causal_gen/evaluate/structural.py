@@ -136,7 +136,10 @@ def contributions(model: Any, params: Params, key: Key, name: str) -> dict[str, 
 
 
 def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
-    """(3): {cause: {node below it: figures}}, {} where the source knows no truth."""
+    """(3): {cause: {node below it: figures}}, {} where the source knows no truth.
+
+    `indices` [b] are those of the `rows` in the test split.
+    """
     model, params, found = run.model, run.params, {}
     if run.data.truth("test", indices, None) is None:
         return {}

@@ -41,6 +41,7 @@ class Net:
         return self._module.init(key, jnp.zeros((1, self.inputs)))["params"]
 
     def apply(self, params: Params, features: Float[Array, "b f"]) -> Float[Array, "b k"]:
+        """The network's numbers for some features."""
         return self._module.apply({"params": params}, features)  # pyright: ignore[reportReturnType]
 
 

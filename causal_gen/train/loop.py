@@ -155,7 +155,7 @@ class Engine:
         return state, meta
 
     def examples(self, index: int) -> np.ndarray:
-        """Numbers of the examples of batch `index`, over all processes."""
+        """Numbers of the examples of batch `index`, over all processes. One a row of the batch, [b]."""
         return batches.indices(self.train.seed, index, self.train.batch_size, self.data.size("train"))
 
     def batch(self, index: int) -> Mapping[str, Any]:
