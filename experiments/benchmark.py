@@ -1,8 +1,9 @@
 """Measure speed: one JSON object a line, median and best of --steps timed steps after a warm-up.
 
 Suites: unet_train (an AdamW step of noise prediction, batch 16) and ddim (50 steps, 16 images, one program), on a U-Net for 32x32x3
-with 64 channels times (1, 2, 2); gpt_train and unmask (batch 16), decode and attention (batch 1), see benchmark_text.py; loop, what
-training costs over its step, in --steps rounds, see benchmark_loop.py. With --serve it times N steps for every line N on standard input,
+with 64 channels times (1, 2, 2); gpt_train and unmask (batch 16), decode and attention (batch 1), see benchmark_text.py; dcm, 1,000
+counterfactuals of rows, see benchmark_scm.py; loop, what training costs over its step, in --steps rounds, see benchmark_loop.py. With
+--serve it times N steps for every line N on standard input,
 so that several programs can be compared in turn on one machine.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import benchmark_loop, benchmark_text, cli
+from experiments import benchmark_loop, benchmark_scm, benchmark_text, cli
 
 _STARTED = time.perf_counter()
 
@@ -201,6 +202,7 @@ SUITES: dict[str, tuple[Callable[[int, str], tuple[Callable[[], Any], dict[str, 
     "decode": (benchmark_text.decode, 1),
     "unmask": (benchmark_text.unmask, 16),
     "attention": (benchmark_text.attention, 1),
+    "dcm": (benchmark_scm.dcm, benchmark_scm.ROWS),
 }
 
 COMMAND = cli.Command("benchmark", __doc__, EXAMPLE, define, run, tune=True, spread=True)

@@ -65,10 +65,11 @@ def get_config(mode: str = "") -> ConfigDict:
         config.checkpoint.every = 1_700
         config.log.update({"eval_every": 850, "pictures_every": 0})
     if mode == "tenth":
+        # of twelve rows one is labelled as a rule, and that one passes the decoder with its own factors
+        config.model.decoded, config.train.batch_size = 12, 96
         config.data.label_fraction = 0.1
-        # what labelled rows say weighs as much as where every row is one, and the decoder is shown their own factors
-        config.model.weights.label = 10.0
         config.model.label_forcing = 1.0
+        config.model.weights.label = 10.0  # what labelled rows say weighs as much as where every row is one
     if mode == "independent":
         config.model.update({"graph": (), "nodes": PARENTS + CHILDREN})
     if mode == "tiny":

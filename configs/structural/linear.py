@@ -20,7 +20,7 @@ Modes: `mediator` and `interaction` (equations (4), the latter with a product th
 
 from ml_collections import ConfigDict
 
-from configs.common import check_mode
+from configs.common import check_mode, few_steps
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -43,8 +43,5 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluate = {"scenes": 2_000, "batch_size": 1_000}
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16})
-        config.train.update({"steps": 2, "batch_size": 8})
-        config.checkpoint.every = 2
-        config.log.update({"every": 1, "eval_every": 2, "eval_batches": 1})
-        config.evaluate.update({"scenes": 8, "batch_size": 8})
+        few_steps(config)
     return config
