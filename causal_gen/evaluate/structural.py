@@ -7,7 +7,8 @@ What evaluate/variables.py measures (held-out nats and their distance from the b
     error_j  = root mean square of  model's x_j under do(x_i = v) - true x_j,    as a share of that of  true x_j - factual x_j  (3)
 
 (3) for every cause i and each node j below it, v in turn the 10% and the 90% quantile of the training rows (all values of a discrete i),
-pooled; a share of 1 is what doing nothing scores. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing
+pooled; a share of 1 is what doing nothing scores. `covered` is the share over the answers that the training rows cover (cover.py), and
+`rows_covered` how many of all they are. `mape` is the mean of |model - true| / |true| for nodes that are positive, doing nothing
 beside it, v being another row's value. Discrete nodes: the share of rows that differ from the truth, beside that of doing nothing. Where
 the source knows no truth, (3) is left out.
 
@@ -30,6 +31,7 @@ from scipy import stats
 
 from causal_gen.evaluate import axioms, variables
 from causal_gen.evaluate.base import EvaluateConfig, recorded
+from causal_gen.evaluate.cover import Cover
 from causal_gen.parallel.mesh import spread
 from causal_gen.scm import counterfactual as asking
 from causal_gen.scm.intervention import Intervention, do
@@ -87,7 +89,8 @@ def by_node(run: Any, key: Key, settings: EvaluateConfig, progress: Callable[[st
 
 def _told(one: dict[str, float]) -> str:
     if "share" in one:
-        return f"off by {one['rmse']:.3g}, {100 * one['share']:.1f}% of the change"
+        covered = f" ({100 * one['covered']:.1f}% on the {100 * one['rows_covered']:.0f}% that data cover)" if "covered" in one else ""
+        return f"off by {one['rmse']:.3g}, {100 * one['share']:.1f}% of the change{covered}"
     return f"wrong in {100 * one['wrong']:.1f}% (doing nothing {100 * one['nothing']:.1f}%)"
 
 
@@ -142,6 +145,7 @@ def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.
         return {}
     noise = asking.abduct(model, params, key, spread(rows))
     other = {name: np.roll(value, 1) for name, value in rows.items()}
+    cover = Cover(run, rows) if all(value.dtype != np.int32 for value in rows.values()) else None
     for cause in model.graph.nodes:
         below = sorted(model.graph.descendants(cause), key=model.graph.order.index)
         if not below:
@@ -153,6 +157,9 @@ def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.
             fixed = [np.full(len(indices), np.quantile(spaced, q), np.float32) for q in QUANTILES.values()]
         asked = [_pair(run, params, noise, indices, do(**{cause: value})) for value in (*fixed, other[cause])]
         found[cause] = {name: _figures(name, rows, asked, len(fixed)) for name in below}
+        for name in below if cover else ():
+            within = np.concatenate([cover.covers(cause, name, truth) for _, truth in asked[: len(fixed)]])
+            found[cause][name] |= _covered(name, rows, asked[: len(fixed)], within)
     return found
 
 
@@ -164,8 +171,7 @@ def _pair(run: Any, params: Params, noise: Any, indices: np.ndarray, act: Interv
 
 def _figures(name: str, rows: dict[str, np.ndarray], asked: list[Any], fixed: int) -> dict[str, float]:
     """Of one node: over the first `fixed` answers, and of a positive one `mape` over the last."""
-    gap = np.concatenate([np.asarray(told[name], np.float64) - truth[name] for told, truth in asked[:fixed]])
-    change = np.concatenate([np.asarray(truth[name], np.float64) - rows[name] for _, truth in asked[:fixed]])
+    gap, change = _gaps(name, rows, asked[:fixed])
     if rows[name].dtype == np.int32:
         return {"wrong": float((gap != 0).mean()), "nothing": float((change != 0).mean())}
     rms = math.sqrt(float((change**2).mean()))
@@ -175,3 +181,16 @@ def _figures(name: str, rows: dict[str, np.ndarray], asked: list[Any], fixed: in
     if (truth > 0).all():
         out |= {"mape": float(np.abs(told / truth - 1).mean()), "mape_nothing": float(np.abs(rows[name] / truth - 1).mean())}
     return out
+
+
+def _gaps(name: str, rows: dict[str, np.ndarray], asked: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """How far each answer about a node is off, and how far the truth moved."""
+    gap = np.concatenate([np.asarray(told[name], np.float64) - truth[name] for told, truth in asked])
+    return gap, np.concatenate([np.asarray(truth[name], np.float64) - rows[name] for _, truth in asked])
+
+
+def _covered(name: str, rows: dict[str, np.ndarray], asked: list[Any], within: np.ndarray) -> dict[str, float]:
+    """The share of (3) over the answers `within` the data's reach, and how many of all they are."""
+    gap, change = (part[within] for part in _gaps(name, rows, asked))
+    moved = math.sqrt(float((change**2).mean())) if len(change) else 0.0
+    return {"rows_covered": float(within.mean())} | ({"covered": math.sqrt(float((gap**2).mean())) / moved} if moved else {})

@@ -19,9 +19,25 @@ import jax.numpy as jnp
 
 from causal_gen.losses import gaussian
 from causal_gen.scm.block import BlockScm
-from causal_gen.types import Array, Batch, Float, Key
+from causal_gen.types import Array, Batch, Float, Key, PyTree
 
 Labels = tuple[Array, Array]  # on unit scale [b, n], and 1 where a row is labelled [b]
+
+
+def labelled_first(labelled: Float[Array, "b"], every: int, leaves: PyTree) -> PyTree:
+    """One example of each `every` in a row, of all arrays [b, ...] in `leaves`: the first that is labelled, else the first.
+
+    [ceil(b / every), ...]; where all rows are labelled, or none, these are the rows 0, every, 2 every, ..
+    """
+    num = labelled.shape[0]
+    groups, spare = -(-num // every), -num % every
+    which = jnp.pad(labelled, (0, spare)).reshape(groups, every).argmax(1)
+
+    def chosen(leaf: Array) -> Array:
+        rows = jnp.pad(leaf, ((0, spare), *((0, 0),) * (leaf.ndim - 1))).reshape(groups, every, *leaf.shape[1:])
+        return jnp.take_along_axis(rows, which.reshape(groups, *(1,) * leaf.ndim), 1)[:, 0]
+
+    return leaves if every == 1 else jax.tree.map(chosen, leaves)
 
 
 @dataclasses.dataclass(frozen=True)

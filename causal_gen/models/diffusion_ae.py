@@ -26,7 +26,7 @@ import numpy as np
 
 from causal_gen.losses import gaussian
 from causal_gen.models import base
-from causal_gen.models.block_terms import BlockTerms
+from causal_gen.models.block_terms import BlockTerms, labelled_first
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig
 from causal_gen.models.picture_mechanism import Picture
 from causal_gen.models.sketch import Frame, Sketch
@@ -248,8 +248,8 @@ class DiffusionAE:
         if config.sketched:
             drawn, rough, sketched = self._sketching(params, jax.random.fold_in(key, 5), batch, w, labels[1])
             drawn = jnp.where(kept[:, None, None, None], drawn, 0)  # the null branch is shown no sketch either
-        # one in `decoded` examples goes through the decoder, which costs the most
-        diffusion = self._diffusion(params, keys[1:3], *jax.tree.map(lambda leaf: leaf[:: config.decoded], (x, features, drawn)))
+        # one in `decoded` examples goes through the decoder, which costs the most: one whose factors are known, where there is one
+        diffusion = self._diffusion(params, keys[1:3], *labelled_first(labels[1], config.decoded, (x, features, drawn)))
         terms = {"diffusion": jnp.repeat(diffusion, config.decoded)[:num], **kls}
         terms["mechanism"] = mechanism
         if config.weights.footprint:

@@ -77,7 +77,8 @@ class DiffusionAEConfig:
     label_scale: sigma_y of eq. (3) on unit scale.  fourier: frequencies of the block means that the decoder sees.
     label_forcing: share of labelled examples whose decoder is trained on a draw of p(z|y) in place of q(z|x).
     sketched: the decoder also sees the picture as an autoencoder draws it from the factors (models/sketch.py), which has the fields of
-    `sketch` and is trained beside it.  decoded: one in so many examples of a batch trains the decoder; all of them train the rest.
+    `sketch` and is trained beside it.  decoded: one in so many examples of a batch trains the decoder, a labelled one where
+    there is one; all of them train the rest.
     drop: share of examples trained without z, needed by sampling.omega; `null` is what they see instead.
     Switches towards the released code: through="u" (parents' u), noise_scale="unit", root_prior="unit", net_for_roots, fixed_variance,
     kl_reduction="sum", kl_kept_only (divergences of kept examples only), null="zero"; re-noised x_T is sampling.encode.

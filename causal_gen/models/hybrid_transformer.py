@@ -270,7 +270,7 @@ class HybridTransformer(CausalTransformer):
     def conditionals(self, params: Params, batch: Batch, query: Query | None = None) -> dict[str, base.Prediction]:
         """Logits [b, t, v] of the model itself, before temperature, truncation and guidance, as the `query` says.
 
-        Without one: of every token given those before it, left to right, or in the order of sampling. Raises `ConfigError` for a query of neither.
+        Without one: of every token given those before it, left to right, or in the order of sampling. Raises `ConfigError` for neither.
         """
         query = query or Query()
         o, tokens = self.config.objective(query.objective), batch[self.config.tokens]

@@ -4,7 +4,7 @@
     python -m experiments.evaluate --workdir=runs/bad
 
 Data and network of md4.py: a chain of five tokens of four values, whose law is known. Any number of tokens is hidden, in one run of twice
-the slots. Modes: `masked` (the baseline: each hidden token from the shown ones alone, as in MaskGIT), `causal` (next tokens) and `tiny` (CI).
+the slots. Modes: `masked` (the baseline: each hidden token from the shown ones alone, as in MaskGIT), `causal` (next tokens) and `tiny`.
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ al. 2023), `linear` (the wrong assumption, as a baseline) and `tiny` (CI).
 
 Measured on 1,000 test rows, do(x1) at its 10% and 90% quantile: root mean square error of x2 / x3 as a share of the intervention's change
 (doing nothing: 100%), and of x3 under do(x2), seed 0, with the seconds of one core that training takes. Flows 1.4 / 4.2, 4.0% (12 s), `maf`
-1.6 / 4.4, 3.8% (15 s), `anm` 1.0 / 2.3, 1.5% (11 s), `dcm` 1.8 / 3.0, 2.0% (20 s). Nats a held-out row above
+1.6 / 4.4, 3.8% (15 s), `anm` 1.0 / 2.3, 1.5% (11 s), `dcm` .8 / 2.4, 1.5% (10 s). Nats a held-out row above
 the equations' own: .010, .012, .002 (se .003, .003, .001).
 """
 

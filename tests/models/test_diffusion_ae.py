@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from causal_gen.models.block_terms import labelled_first
 from causal_gen.models.diffusion_ae import DiffusionAE
 from causal_gen.models.diffusion_ae_config import DiffusionAEConfig, EncoderConfig, UNetConfig, WeightsConfig
 from causal_gen.sampling.base import SamplingConfig
@@ -184,3 +185,14 @@ def test_another_graph_needs_no_code():
         model = make(graph=graph, nodes=FACTORS)
         out = jax.eval_shape(lambda m=model: m.predict(m.init(KEY), m.noise(KEY, 2)))
         assert set(out) == {*FACTORS, "image"} and out["image"].shape == (2, 8, 8, 1)
+
+
+def test_the_decoder_is_trained_on_labelled_rows_first_and_on_evenly_spaced_ones_where_all_or_none_are_labelled():
+    """Ten rows in groups of four, the last one short: each group gives its first labelled row, or its first."""
+    rows = jnp.arange(10.0)
+    leaves = {"flat": rows, "deep": jnp.stack([rows, -rows], 1)[:, None], "none": None}
+    for labelled, want in (([0, 0, 1, 1, 0, 0, 0, 0, 0, 1], [2, 4, 9]), ([1] * 10, [0, 4, 8]), ([0] * 10, [0, 4, 8])):
+        found = labelled_first(jnp.asarray(labelled, jnp.float32), 4, leaves)
+        np.testing.assert_array_equal(found["flat"], want)
+        np.testing.assert_array_equal(found["deep"][:, 0, 1], -np.asarray(want))
+        assert found["none"] is None
