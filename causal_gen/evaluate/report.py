@@ -212,7 +212,8 @@ def _charts(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> 
 
 def _trained(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> str:
     where = " ".join(str(metadata[key]) for key in ("devices", "device_kind") if key in metadata)
-    text = f"{len(lines)} logged line{'s' if len(lines) > 1 else ''}, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
+    count = f"{len(lines)} logged line{'s' if len(lines) > 1 else ''}"
+    text = f"{count}, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
     marks = resumes(lines, metadata)
     said = ", ".join(str(int(mark)) for mark in marks)
     return text + (f" Taken up again from step {said} (dashed line{'s' if len(marks) > 1 else ''})." if marks else "")
