@@ -9,7 +9,7 @@ Documents are pieces of at most 100 characters, so that a row of 128 bytes holds
 Held-out rows are pieces of one file after another: compare the modes with --config.model.visibility='causal() & same_document()' at
 evaluation, each piece alone.
 
-Measured so, seeds 0, 1, 2, 300 steps of 8, nats a byte: `random` 1.992, 1.982, 1.966 and with BM25 2.054, 2.080, 2.074; seeing across pieces
+Measured so, seeds 0, 1, 2, 300 steps of 8, nats a byte: `random` 1.992, 1.982, 1.966, with BM25 2.054, 2.080, 2.074; seeing across pieces
 `causal` 2.092, 2.141, 2.148 and `causal_bm25` 2.178, 2.197, 2.171. The mask helps in either order, BM25 in neither.
 """
 
