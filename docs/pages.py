@@ -36,15 +36,18 @@ def included(page: str) -> str:
         found = section((ROOT / match[2]).read_text(encoding="utf-8"), match[3])
         if found is None and not match[1]:
             raise KeyError(f"{match[2]} has no section {match[3]!r}: mend the include, or mark it as include?")
-        return found or ""
+        return (found or "").removeprefix(f"## {title}")  # the page has said it
 
+    title = page.partition("\n")[0].lstrip("# ")
     return linked(INCLUDE.sub(fill, page))
 
 
 def linked(text: str) -> str:
-    """Links between files of the repository as links between pages."""
+    """Links between files of the repository as links between pages, and code in tables as Python-Markdown reads it."""
     for page, file in WHOLE.items():
         text = text.replace(f"]({file})", f"]({page})")
+    # GitHub wants bars of a code span in a table escaped, Python-Markdown shows the backslash
+    text = re.sub(r"^\|.*$", lambda row: re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), row[0]), text, flags=re.M)
     return re.sub(r"\]\(docs/([\w.]+)\)", r"](\1)", text)
 
 

@@ -101,3 +101,9 @@ def test_the_system_of_the_guide_is_a_config_that_builds_and_sees_what_it_says(t
     seen = expression.read(config["model"]["visibility"]).show(80).splitlines()
     for i, row in enumerate(seen):
         assert row == "".join("#" if k <= i and (i - k < 64 or k < 4) else "." for k in range(80))
+
+
+def test_a_page_says_its_title_once_and_tables_keep_their_bars():
+    found = made()["commands.md"]
+    assert found.count("# Commands") == 1 and "`experiments.benchmark --suite=unet_train|ddim" in found
+    assert pages().linked("| `a\\|b` | [x](SYSTEMS.md) |") == "| `a|b` | [x](systems.md) |"

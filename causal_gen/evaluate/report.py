@@ -19,6 +19,7 @@ from causal_gen.evaluate import charts, meaning, report_graph, report_sequences,
 from causal_gen.evaluate.base import to_bytes
 from causal_gen.evaluate.pictures import FULL, data_address, difference, heat
 from causal_gen.evaluate.workdir import answers, as_dict, read_json, read_lines, resumes
+from causal_gen.parallel.interrupt import whole
 from causal_gen.types import WorkdirError
 
 SKIPPED = ("step", "seconds")  # keys of metrics.jsonl that are no curve
@@ -33,7 +34,8 @@ def write(workdir: str | Path) -> Path:
     page = report_study.render(workdir) if report_study.is_study(workdir) else render(workdir)
     target = Path(workdir) / "report.html"
     try:
-        target.write_text(page, encoding="utf-8")
+        with whole(target) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise WorkdirError(f"report: cannot write {target} ({error.strerror or error}); free space or mend the folder's rights") from error
     return target
@@ -210,7 +212,8 @@ def _charts(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> 
 
 def _trained(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> str:
     where = " ".join(str(metadata[key]) for key in ("devices", "device_kind") if key in metadata)
-    text = f"{len(lines)} logged lines, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
+    count = f"{len(lines)} logged line{'s' if len(lines) > 1 else ''}"
+    text = f"{count}, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
     marks = resumes(lines, metadata)
     said = ", ".join(str(int(mark)) for mark in marks)
     return text + (f" Taken up again from step {said} (dashed line{'s' if len(marks) > 1 else ''})." if marks else "")

@@ -20,9 +20,11 @@ CELL = 12  # pixels of a square in a mask
 MARKS = re.compile(
     r" {10,}[=^~][=^~ ]*"
 )  # a line of marks; texts stand behind the position of their first token, or that much room and a name
-# what a row may look like, for visibilities that read it: two documents of eight tokens, of which the first six are a prefix
+# what a row may look like, for visibilities that read it: two documents of eight tokens, the first six a prefix; or four blocks and their
+# noisy copies
 EXAMPLE = {
     "document": [0] * 8 + [1] * 8, "segment": [0] * 8 + [1] * 8, "position": [*range(8), *range(8)], "prefix": [True] * 6 + [False] * 10,
+    "noisy": [0] * 8 + [1] * 8, "block": [0, 0, 1, 1, 2, 2, 3, 3] * 2,
 }  # fmt: skip
 
 QUESTION = "What would this very sequence have been, had a token of it been another, with everything that was left to chance as it was?"

@@ -271,3 +271,24 @@ def test_all_resumes_are_marked(workdir):
     (workdir / "metadata.json").write_text(json.dumps({"resumed_from": 70, "resumes": [30, 70, 500]}))
     parsed, text = page(workdir)
     assert text.count('class="mark"') == 2 and "Taken up again from step 30, 70" in " ".join(parsed.texts)
+
+
+def test_figures_of_models_that_fill_in_have_rows_with_what_they_are_held_against(tmp_path):
+    """As evaluate/hybrid.py writes them; a figure that is not there takes no row."""
+    config = {"data": {"stats": {"tokens": {"vocabulary": 4}}}, "model": {"visibility": "full()"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    order, plan = {"calls": 8.0, "places": 9.0, "solved": 0.875, "local_2": 1.0}, {"counts": [1, 2], "nats": 5.5, "nats_even": 6.5}
+    metrics = {
+        "null": 1.0, "takes": 1.0, "earlier": 0.0, "later": 0.375, "exact": 0.625, "heldout": {}, "noise": {},
+        "objectives": {"masked": {"value": 1.5, "se": 0.02}}, "pseudo": {"value": 1.25, "se": 0.03},
+        "infill": {"both": {"bits": 3.5}, "left": {"bits": 4.5}}, "statements": {"scoring": "pseudo", "accuracy": 0.75, "chance": 0.1},
+        "unmasking": {"order": order, "plan": plan},
+        "quality": {"draws": 9, "frechet": {"value": 150.5, "real": 14.5, "tokens": 15.5}},
+    }  # fmt: skip
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "metrics.json").write_text(json.dumps(metrics))
+    said = " ".join(" ".join(page(tmp_path)[0].texts).split())
+    for words in ("1.5 nat 0.02 standard error", "3.5 bit 4.5 left side alone", "0.75 0.1 chance", "0.875", "5.5 nat 6.5 evenly", "0.375", "0.625",
+                  "150.5 14.5 real pictures 15.5 their tokens", "Moved though filled in before"):  # fmt: skip
+        assert words in said, words
+    assert "Moved before it" not in said and "\u2014" not in said.partition('{ "data"')[0]
