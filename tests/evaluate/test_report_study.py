@@ -13,6 +13,8 @@ from evaluate.test_report import Page
 from causal_gen.evaluate import report, report_study, study_charts
 from causal_gen.evaluate.importance import Scale, importance, scales
 from causal_gen.types import WorkdirError
+from experiments import cli
+from experiments import report as command
 
 SPACE = {
     "train.learning_rate": {"kind": "log_uniform", "low": 1e-4, "high": 0.1, "points": None},
@@ -129,3 +131,13 @@ def test_a_damaged_study_is_one_line(tmp_path, content):
     with pytest.raises(WorkdirError, match="study.json") as error:
         report_study.render(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_the_command_takes_a_study_as_it_takes_a_run(tmp_path, capsys):
+    """And names a folder that is neither."""
+    (tmp_path / "study.json").write_text(json.dumps({**HEAD, "trials": drawn(9)}))
+    assert cli.main(command.COMMAND, [f"--workdir={tmp_path}"]) == 0
+    assert capsys.readouterr().out.strip() == f"report: {tmp_path / 'report.html'}" and (tmp_path / "report.html").is_file()
+    (tmp_path / "study.json").write_text("{")
+    assert cli.main(command.COMMAND, [f"--workdir={tmp_path}"]) == 2
+    assert "study.json cannot be read" in capsys.readouterr().err
