@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from causal_gen.types import Bool, Float
 
@@ -34,7 +34,7 @@ class Cover:
             if not (parents := self._graph.parents(name)):
                 continue
             scale = np.array([max(float(np.std(train[parent])), 1e-12) for parent in parents])
-            tree = cKDTree(_table(train, parents) / scale)
+            tree = KDTree(_table(train, parents) / scale)
             own = tree.query(_table(rows, parents) / scale)[0]
             self._parts[name] = tree, scale, float(np.quantile(own, KEPT))
 

@@ -154,9 +154,10 @@ def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.
             fixed = [np.full(len(indices), np.quantile(spaced, q), np.float32) for q in QUANTILES.values()]
         asked = [_pair(run, params, noise, indices, do(**{cause: value})) for value in (*fixed, other[cause])]
         found[cause] = {name: _figures(name, rows, asked, len(fixed)) for name in below}
-        for name in below if cover else ():
-            within = np.concatenate([cover.covers(cause, name, truth) for _, truth in asked[: len(fixed)]])
-            found[cause][name] |= _covered(name, rows, asked[: len(fixed)], within)
+        for name in below:
+            if cover is not None:
+                within = np.concatenate([cover.covers(cause, name, truth) for _, truth in asked[: len(fixed)]])
+                found[cause][name] |= _covered(name, rows, asked[: len(fixed)], within)
     return found
 
 
