@@ -1,5 +1,6 @@
 # make demo: train, ask three counterfactuals, score them and write a page, into runs/demo (SHORT=1: a minute's version, into runs/demo-short)
 # make test: the tests; make test-slow: all of them; make lint: style and types; make bench: speed, one JSON object a line
+# make docs: the site, into site/; make notebook: run the notebook anew and keep what it shows
 
 PYTHON ?= python3.11
 PY = .venv/bin/python
@@ -20,7 +21,7 @@ EVALUATE_FLAGS = --config.evaluate.scenes=4 --config.evaluate.cycles=1 --config.
   --config.evaluate.slider_scenes=1 --config.evaluate.slider_values=3
 endif
 
-.PHONY: demo test test-slow lint bench
+.PHONY: demo test test-slow lint bench docs notebook
 
 .venv/.installed: requirements.lock setup.py
 	test -x $(PY) || $(PYTHON) -m venv .venv
@@ -50,3 +51,15 @@ lint: .venv/.installed
 bench: .venv/.installed
 	$(PY) -m experiments.benchmark --suite=unet_train
 	$(PY) -m experiments.benchmark --suite=ddim
+
+# in an environment of its own: it reads the sources and needs none of what they import
+.venv-docs/.installed: docs/requirements.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -r docs/requirements.txt
+	touch $@
+
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+notebook: .venv/.installed
+	$(PY) docs/run_notebook.py docs/from_a_config_to_a_counterfactual.ipynb

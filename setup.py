@@ -29,6 +29,11 @@ EXTRAS = {
     "gpu": ["jax[cuda13]>=0.10"],  # CUDA wheels; on older drivers install jax[cuda12] instead
     "table": ["pyarrow>=16"],  # tables of the user's own in Parquet, in data/table.py only
     "sweep": ["optuna>=5.0"],  # samplers, pruners and databases of launch.sweep; grid, random and list need nothing
+    "docs": [  # the site, by `make docs`; docs/requirements.txt pins them, apart from the lock: building it imports nothing of the package
+        "mkdocs-material>=9.6",  # pages, search and navigation without anything from the network
+        "mkdocstrings[python]>=1.0",  # the reference, from docstrings
+        "ruff>=0.9",  # sets its signatures
+    ],
     "dev": [
         "pytest>=8",  # tests
         "pytest-xdist>=3.6",  # tests on several cores

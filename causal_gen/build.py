@@ -134,7 +134,10 @@ def load_config(path: str, overrides: Mapping[str, Any] | None = None) -> Config
 
 
 def override(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the nested `tree` with dotted paths replaced; names first, since they decide what the rest means."""
+    """A copy of the nested `tree` with dotted paths replaced; names first, since they decide what the rest means.
+
+    Raises `ConfigError` for a path that leads through a value.
+    """
     tree = copy.deepcopy(dict(tree))
     for dotted in sorted(overrides, key=lambda dotted: not dotted.endswith(".name")):
         keys, value = tuple(dotted.split(".")), overrides[dotted]

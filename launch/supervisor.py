@@ -132,7 +132,8 @@ class Supervisor:
         if best is not None:
             file = write_best(self._folder, self._head, best)
             print(f"best: trial {best.number}, {self._head['metric']} {best.value:.6g}: {spell(best.params)}")
-            print(f"    python -m experiments.train --config={file} --workdir=runs/best", flush=True)
+            print(f"    python -m experiments.train --config={file} --workdir=runs/best")
+            print(f"    python -m experiments.report --workdir={self._folder.path}    # the study on a page", flush=True)
         if not self._over():
             print(f"sweep: stopped; to go on: python -m launch.sweep --study={self._folder.path}", flush=True)
         return 0

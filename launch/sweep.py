@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         trials = (folder.load() or ({}, {}))[1]
         search = open_search(folder, head)
         fixed, wanted = head["fixed"], options.trials or head["trials_wanted"]
-        head["trials_wanted"] = wanted
+        head["trials_wanted"], head["command"] = wanted, list(command or TRAIN)
         count = f", {len(trials)} of them begun" if trials else ""
         print(
             f"sweep: {wanted} trials of {head['config']}{count}, sampler {fixed['sampler']}, seed {fixed['seed']}, into {folder.path}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,9 @@ def test_problems_of_all_sections_come_at_once():
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "data.size", "model.unet.channels", "sampling.encode", "train.stepz", "mesh",
     ]  # fmt: skip
+
+
+def test_the_readmes_table_of_hybrids_names_every_config_and_no_other():
+    table = (ROOT / "README.md").read_text().partition("## One network, any order")[2].partition("\n## ")[0]
+    named = [name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+\.py)`", line.split("|")[1])]
+    assert sorted(named) == sorted(Path(path).name for path in CONFIGS if Path(path).parent.name == "hybrid_transformer")

@@ -7,6 +7,8 @@
 
 with e ~ N(0, 1) independent. E[outcome | do(treatment = 1)] - E[outcome | do(treatment = 0)] = effect, since E x_1 = 0; the difference of
 the groups' means is larger, because who is treated has larger x_1. Letters: b batch.
+
+The task is this project's own; the effect in closed form follows from (2) by linearity.
 """
 
 from __future__ import annotations

@@ -52,7 +52,10 @@ def read(corpus: str, root: str | None, pattern: str, field: str, header: Sequen
 
 
 def split(documents: Sequence[str]) -> dict[str, list[str]]:
-    """Train and test: the last 5% of the documents, at least one, are held out. One document alone is cut at a line's end near 95%."""
+    """Train and test: the last 5% of the documents, at least one, are held out. One document alone is cut at a line's end near 95%.
+
+    Raises `DataError` for a corpus too short to be cut.
+    """
     if len(documents) == 1:
         text = documents[0]
         place = round((1 - HELD_OUT) * len(text))

@@ -9,6 +9,8 @@
 (4) is the best denoiser of a masked model, and with K = {1 .. i-1} the best next-token predictor. (5) of n draws from the law itself is
 not 0 but about sum_x sqrt(p(x) (1 - p(x)) / (2 pi n)): its floor, which `total_variation` is to be read against.
 Letters: b batch, t places, v values of a token, m = v^t sequences.
+
+Definitions of entropy and total variation; the task is this project's own.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ say nothing of the label, so that what does not know order is right half of the 
 `window` frames, the noise into the window of a sight or any after the first; the sights of a film are distinct, so that who
 knows the set but no order is right 1 / n of the time where the noise says nothing (more, since it is never the ones after).
 Letters: n rows, t vectors, f features.
+
+The tasks are this project's own.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ names it is log(n - j).
 
 Fields of the slots: "group", 0 for the picture and j for the j-th name with the 0 before it; and "position", which restarts at every name,
 as if it were the first. Letters: n rows, p cells.
+
+The task is this project's own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Described:
     entries: Mapping[str, Entry]
 
     def size(self, split: str) -> NoReturn:
-        """Nobody has counted."""
+        """Nobody has counted, so it raises `DataError`."""
         raise DataError(f"{self.name}: the {split} split was described, not opened; build the config to read it")
 
     def gather(self, split: str, indices: np.ndarray) -> NoReturn:

@@ -70,7 +70,10 @@ def _parquet(path: Path, what: str) -> Cells:
 
 
 def numbers(cells: Sequence[Any], what: str) -> np.ndarray:
-    """float32 of a real column. Raises `DataError` with the row of the first cell that is missing, infinite or no number."""
+    """float32 of a real column. Raises `DataError` with the row of the first cell that is missing, infinite or no number.
+
+    One a row, [n].
+    """
     out = np.empty(len(cells), np.float64)
     for row, cell in enumerate(cells, 1):
         if _missing(cell):
@@ -85,7 +88,10 @@ def numbers(cells: Sequence[Any], what: str) -> np.ndarray:
 
 
 def places(cells: Sequence[Any], names: Sequence[str], what: str) -> np.ndarray:
-    """int32 of a column of categories: places in `names`. Raises `DataError` with the row of the first cell that is none of them."""
+    """int32 of a column of categories: places in `names`. Raises `DataError` with the row of the first cell that is none of them.
+
+    One a row, [n].
+    """
     index, out = {name: i for i, name in enumerate(names)}, np.empty(len(cells), np.int32)
     for row, cell in enumerate(cells, 1):
         if _missing(cell):
@@ -102,7 +108,7 @@ def is_real(cells: Sequence[Any]) -> bool:
 
 
 def column(cells: Sequence[Any], entry: Entry, what: str) -> np.ndarray:
-    """A column of evidence as its entry wants it. Raises `DataError` as `numbers` and `places` do."""
+    """A column of evidence as its entry wants it. Raises `DataError` as `numbers` and `places` do. One a row, [n]."""
     if entry.names:
         return places(cells, entry.names, what)
     found = numbers(cells, what)
@@ -140,7 +146,7 @@ class TableConfig:
         return f"table {self.file}"
 
     def path(self) -> Path:
-        """Where the file lies."""
+        """Where the file lies. Raises `DataError` where none was given."""
         if not self.file:
             raise DataError("table: data.file is not set; give your table by --config.data.file=FILE.csv")
         given = Path(self.file).expanduser()

@@ -92,9 +92,11 @@ class BpeTokenizer:
         return {"tokenizer.json": self.content.encode()}
 
     def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, "..."]]:
+        """The tokens of every text."""
         return [np.asarray(found.ids, np.int32) + 1 for found in self._library.encode_batch_fast(list(texts))]
 
     def decode(self, tokens: Any) -> str:
+        """The text of some tokens [t]; a character that is cut off becomes U+FFFD."""
         found = check_tokens(tokens, self.size)
         return self._library.decode((found[found != END] - 1).tolist())
 

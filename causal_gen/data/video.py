@@ -8,6 +8,8 @@ and the frame to the one `after` it; how far apart the two tokens are tells neit
 
 Fields of the slots: "frame", the number of the frame that the slot's token belongs to, F for all of the text, and "prefix", 1 for
 video. Letters: n rows, f frames, p cells.
+
+The task is this project's own.
 """
 
 from __future__ import annotations

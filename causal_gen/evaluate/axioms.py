@@ -142,7 +142,10 @@ def composition(scenes: Scenes, cycles: int, few: int, progress: Callable[[str],
 
 
 def intervene(scenes: Scenes, factor: str, values: np.ndarray, reconstruction: np.ndarray, few: int) -> dict[str, Any]:
-    """Everything about do(factor = values): (2), (3), (4), predicted children, and what must not have moved."""
+    """Everything about do(factor = values): (2), (3), (4), predicted children, and what must not have moved.
+
+    `values` [b], `reconstruction` [b, h, w, c].
+    """
     ask, graph = scenes.ask, scenes.ask.model.graph
     act = do(**{factor: values})
     answer, truth = ask.predict(scenes.noise, act), scenes.truth(act)

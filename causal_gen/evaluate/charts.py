@@ -1,4 +1,4 @@
-"""Drawings for the report as inline SVG: a causal graph, and curves over the training steps.
+"""Drawings for the report as inline SVG: curves over the training steps. Graphs are drawn by evaluate/graph_drawing.py.
 
 Colours are the page's CSS variables, so that a drawing follows the reader's dark or light theme.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-
-from causal_gen.structure.graph import Dag
 
 Points = Sequence[tuple[float, float]]
 
@@ -22,10 +20,10 @@ def number(value: float | None) -> str:
         return "\u2014"
     if value == 0 or (float(value).is_integer() and abs(value) < 1e7):
         return f"{int(value):,}".replace(",", "\u2009")
-    return f"{value:.2e}" if abs(value) < 1e-4 or abs(value) >= 1e7 else f"{value:.4g}"
+    return f"{value:.3g}" if abs(value) < 1e-4 or abs(value) >= 1e7 else f"{value:.4g}"
 
 
-def curves(series: Mapping[str, Points], log: bool = False, marks: Sequence[float] = ()) -> str:
+def curves(series: Mapping[str, Points], log: bool = False, marks: Sequence[float] = (), axis: str = "step") -> str:
     """Lines of (step, value) points over a common axis, each with its name at the top; `marks` are upright dashed lines.
 
     `log` asks for a logarithmic axis of values, granted where all of them are positive.
@@ -46,7 +44,7 @@ def curves(series: Mapping[str, Points], log: bool = False, marks: Sequence[floa
         share = ((math.log10(y) if log else y) - low) / (high - low)
         return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM - 18)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(", ".join(kept))} over steps">']
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(", ".join(kept))} over {escape(axis)}s">']
     for value in _ticks(low, high, log):
         y = place(first, value)[1]
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -54,7 +52,7 @@ def curves(series: Mapping[str, Points], log: bool = False, marks: Sequence[floa
     for step in _ticks(first, last, False):
         x = place(step, ys[0])[0]
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(step)}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(axis)}</text>')
     for step in marks:
         x = place(step, ys[0])[0]
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP + 14}" y2="{HEIGHT - BOTTOM}"><title>resumed</title></line>')
@@ -85,40 +83,3 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough)
     return [k * step for k in range(math.ceil(start / step - 1e-9), math.floor(stop / step + 1e-9) + 1)]
-
-
-def graph(dag: Dag, sink: str = "image") -> str:
-    """The factors of `dag` in layers, causes above effects, boxed together; one arrow from the box to `sink`."""
-    depth: dict[str, int] = {}
-    names = [name for name in dag.order if name != sink]
-    for name in names:
-        depth[name] = max((depth[parent] + 1 for parent in dag.parents(name) if parent != sink), default=0)
-    layers = [[name for name in names if depth[name] == level] for level in range(max(depth.values(), default=0) + 1)]
-    box_w, box_h, step_x, step_y, pad = 132, 34, 152, 84, 16
-    width = max(2, *(len(layer) for layer in layers)) * step_x + 2 * pad  # two, so that the texts fit
-    inner = (len(layers) - 1) * step_y + box_h + 2 * pad + 18
-    height = inner + 54 + box_h + 8
-    at = {}
-    for level, layer in enumerate(layers):
-        for place, name in enumerate(layer):
-            at[name] = (width / 2 + (place - (len(layer) - 1) / 2) * step_x, 4 + pad + 18 + level * step_y + box_h / 2)
-    at[sink] = (width / 2, inner + 50 + box_h / 2)
-    parts = [f'<svg class="dag" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px" role="img" aria-label="causal graph">']
-    parts.append('<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">')
-    parts.append('<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>')
-    parts.append(f'<rect class="frame" x="2" y="4" width="{width - 4:g}" height="{inner:g}" rx="10"/>')
-    parts.append(f'<text class="note" x="{pad - 4}" y="21">factors, each with noise of its own</text>')
-    for parent, child in dag.edges:
-        if sink not in (parent, child):
-            (x0, y0), (x1, y1) = at[parent], at[child]
-            bend = 0.0 if depth[child] - depth[parent] == 1 else step_x * 0.55  # around the layers that it skips
-            middle = f"{(x0 + x1) / 2 + bend:.1f} {(y0 + y1) / 2:.1f}"
-            path = f"M{x0:.1f} {y0 + box_h / 2:.1f} Q{middle} {x1:.1f} {y1 - box_h / 2 - 2:.1f}"
-            parts.append(f'<path class="edge" d="{path}" marker-end="url(#tip)"/>')
-    x, y = at[sink]
-    parts.append(f'<path class="edge" d="M{x:g} {inner + 4:g} V{y - box_h / 2 - 2:g}" marker-end="url(#tip)"/>')
-    parts.append(f'<text class="note" x="{x + 10:g}" y="{inner + 30:g}">decoder and its noise</text>')
-    for name, (x, y) in at.items():
-        parts.append(f'<rect class="node" x="{x - box_w / 2:g}" y="{y - box_h / 2:g}" width="{box_w}" height="{box_h}" rx="8"/>')
-        parts.append(f'<text class="label" x="{x:g}" y="{y + 5:g}" text-anchor="middle">{escape(name)}</text>')
-    return "".join(parts) + "</svg>"

@@ -4,6 +4,8 @@
 
 for the policies window (the last c), attention (H2O) and learned (models/retaining.py), at a half and a quarter of the slots of a row, and
 for the whole row ("dense"). `held` is the most that any cache held, in tokens. Letters: b batch, n rows, t position, v vocabulary.
+
+Sources of the policies: H2O, Zhang et al. 2023; Locret, Huang et al. 2024. The measure is this project's own.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@
     unmasking     what the order of filling in does (evaluate/unmasking.py)                                                     (5)
 
 Letters: b batch, t position.
+
+The measures are this project's own, after those of sequences.py.
 """
 
 from __future__ import annotations

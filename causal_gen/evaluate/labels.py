@@ -9,6 +9,8 @@ For test rows with inputs x and labels y, told logits l:
     others   = share of labels j != i with y*_j != y_j                                        must be 0                             (5)
 
 (5) since labels do not depend on one another given the inputs. The noise of all entries is held against its law as in sequences.py.
+
+Source: composition and effectiveness, Galles & Pearl 1998, for labels.
 """
 
 from __future__ import annotations

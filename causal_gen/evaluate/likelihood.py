@@ -39,7 +39,10 @@ def _log_prob(model: Any, params: Params, key: Key, batch: Mapping[str, Any]) ->
 
 
 def nats(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> Float[np.ndarray, "n"]:
-    """-log p of the test rows at `indices`, `batch_size` at a time, the last batch padded with its last row."""
+    """-log p of the test rows at `indices`, `batch_size` at a time, the last batch padded with its last row.
+
+    Raises `ConfigError` for a model that has no likelihood.
+    """
     if model.log_prob is None or model.likelihood is None:
         raise ConfigError(f"evaluate: {type(model).__name__} has no likelihood; its family is evaluated by samples")
     size, found = min(batch_size, len(indices)), []

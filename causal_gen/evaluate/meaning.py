@@ -133,6 +133,52 @@ METRICS: dict[str, Meaning] = {
         "Share of later tokens that differ where another token was set: how far the model carries the change. Neither way is better.",
         "",
     ),
+    "objective": Meaning(
+        "Nats a token, by objective",
+        "What a held-out token costs under an objective as it is trained. Objectives see different things: their figures do not compare.",
+        "down",
+    ),
+    "pseudo": Meaning("Nats given all others", "What a token costs given all other tokens of its row; no probability of the row.", "down"),
+    "row_right": Meaning("Rows all right", "Share of rows in which every scored token is the likeliest one.", "up"),
+    "infill": Meaning(
+        "Bits to fill in a span", "What a token of a hidden span costs with both sides seen; beside it with the left side alone.", "down"
+    ),
+    "earlier": Meaning(
+        "Moved though filled in before",
+        "Share of tokens that were filled in before the one that was set and differ: exactly 0, since causes come first.",
+        "down",
+    ),
+    "later": Meaning(
+        "Moved after it", "Share of tokens filled in later that differ where another token was set. Neither way is better.", ""
+    ),
+    "solved": Meaning("Rows solved", "Share of rows that are filled in so that the rules of their task hold.", "up"),
+    "filled": Meaning("Tokens filled in right", "Share of the tokens filled in that are those of the row.", "up"),
+    "calls": Meaning(
+        "Calls of the network", "How often the network is asked for one row; beside it how many places are filled in.", "down"
+    ),
+    "order": Meaning(
+        "Left to right",
+        "Share of places filled in that follow the one before (local) or are the first still open (global); 1 is reading order.",
+        "",
+    ),
+    "plan": Meaning(
+        "Nats that steps cost",
+        "What filling in several places at once loses a row, spent as planned from measured losses; beside it evenly over the steps.",
+        "down",
+    ),
+    "statement": Meaning(
+        "True statement found",
+        "Share of items of which the true (or grammatical) statement is the likeliest; chance stands beside it.",
+        "up",
+    ),
+    "frechet": Meaning(
+        "Frechet distance",
+        "How far the features of drawn pictures are from those of test pictures; beside it real pictures, and their tokens decoded.",
+        "down",
+    ),
+    "class_accuracy": Meaning(
+        "Class read from draws", "Share of drawn pictures in which a classifier reads the class that was asked for.", "up"
+    ),
     "gumbel_mean": Meaning("Abducted noise, mean", "Mean of the Gumbel noise found for test rows, over all tokens of the vocabulary.", ""),
     "gumbel_std": Meaning("Abducted noise, sd", "Its standard deviation.", ""),
     "gumbel_ks": Meaning("Abducted noise, KS", "Largest gap between its distribution and the standard Gumbel law, 0 to 1.", "down"),
@@ -226,15 +272,46 @@ def _sequences(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
             )
     if metrics.get("accuracy") is not None:
         rates.append(Row("token_accuracy", "scored tokens", metrics["accuracy"]))
+    rates += [Row("row_right", "rows", metrics["exact"])] if "exact" in metrics else []
     yield "Likelihood", rates
+    yield "Filling in", list(_filling(metrics))
     asked = "one position a batch of rows"
     known = {"takes": {"must be": 1.0}, "before": {"must be": 0.0}, "after": {}}
+    known |= {"earlier": {"must be": 0.0}, "later": {}}  # of models that fill in
     axioms = [Row("null", "predict(abduct(x))", metrics["null"], "", {"must be": 1.0})]
-    axioms += [Row(name, asked, metrics.get(name), "", beside) for name, beside in known.items()]
+    axioms += [Row(name, asked, metrics[name], "", beside) for name, beside in known.items() if metrics.get(name) is not None]
     yield "Axioms of interventions on a position", axioms
     noise, laws = metrics.get("noise", {}), {"mean": 0.5772, "std": 1.2825}
     beside = {name: {"standard Gumbel": laws[name]} if name in laws else {} for name in ("mean", "std", "ks") if name in noise}
     yield "Noise", [Row(f"gumbel_{name}", "all entries, pooled", noise[name], "", held) for name, held in beside.items()]
+
+
+def _filling(metrics: Mapping[str, Any]) -> Iterator[Row]:
+    """Of models that fill in and mix objectives."""
+    for name, one in metrics.get("objectives", {}).items():
+        yield Row("objective", name, one["value"], "nat", {"standard error": one["se"]})
+    if "pseudo" in metrics:
+        yield Row("pseudo", "a few rows", metrics["pseudo"]["value"], "nat", {"standard error": metrics["pseudo"]["se"]})
+    if {"both", "left"} <= set(metrics.get("infill", {})):
+        yield Row("infill", "both sides", metrics["infill"]["both"]["bits"], "bit", {"left side alone": metrics["infill"]["left"]["bits"]})
+    for way, one in metrics.get("unmasking", {}).items():
+        if way == "plan":
+            yield Row("plan", f"{len(one['counts'])} steps", one["nats"], "nat", {"evenly": one["nats_even"]})
+            continue
+        for name, metric, about in (("solved", "solved", way), ("right", "filled", way)):
+            if one.get(name) is not None:
+                yield Row(metric, about, one[name], "", {"rows all right": one["rows"]} if name == "right" and "rows" in one else {})
+        yield Row("calls", way, one.get("calls"), "", {"places": one.get("places")})
+        for name in ("local_2", "global_2"):
+            if name in one:
+                yield Row("order", f"{way}, {name.partition('_')[0]}, of two", one[name])
+    stated = metrics.get("statements", {})
+    if "accuracy" in stated:
+        yield Row("statement", f"by {stated.get('scoring', 'likelihood')}", stated["accuracy"], "", {"chance": stated.get("chance")})
+    for name, one in metrics.get("quality", {}).items():
+        if name in ("frechet", "class_accuracy") and isinstance(one, Mapping):
+            beside = {"real pictures": one.get("real"), "their tokens": one.get("tokens")}
+            yield Row(name, "draws", one["value"], "", {key: value for key, value in beside.items() if value is not None})
 
 
 def _cycles(count: str) -> str:

@@ -10,6 +10,8 @@ that three channels fix the weights exactly:
 A sun that is cut off by the canvas has its centroid shifted, and the thickness in (3) depends on the rasteriser. Both are
 calibrated once on scenes whose four factors are drawn independently of each other (never on observational data, where a reader
 could use one factor to guess another). Letters: b images, s side.
+
+The readings are this project's own, from the geometry of the renderer (data/raster.py).
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def _moments(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def inside(labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where the whole shadow lies on the canvas: of one that is cut off, an image tells neither length nor middle."""
+    """Where the whole shadow lies on the canvas: of one that is cut off, an image tells neither length nor middle. One an image, [b]."""
     half = 0.5 * np.asarray(labels["shadow_length"])
     centre = np.asarray(labels["shadow_position"])
     return (centre - half >= 0.0) & (centre + half <= sim.CANVAS[0])

@@ -6,6 +6,8 @@ For test rows whose prompt has n true names, in no order:
     sequential = the same of the first n names of the greedy text, which reads what it has told                              (2)
 
 (2) means little of a model whose names do not see one another: it tells the likeliest name again. Letters: b batch, n names, w words.
+
+The measures are this project's own.
 """
 
 from __future__ import annotations

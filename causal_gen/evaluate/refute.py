@@ -208,6 +208,8 @@ def environment(
     """(2) for `seen` [m], rows in which the nodes `acted` were set to what stands there; `before` are rows without an intervention.
 
     `refits` are parameters stacked [r], or None. The second answer is whether anything moved, or should have, so that it could tell.
+
+    Raises `UserError` where a column of the graph is missing in `seen`.
     """
     lacking = [name for name in model.graph.nodes if name not in seen]
     if lacking:

@@ -15,21 +15,27 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.evaluate import charts, meaning, report_sequences
+from causal_gen.evaluate import charts, meaning, report_graph, report_sequences, report_study
 from causal_gen.evaluate.base import to_bytes
 from causal_gen.evaluate.pictures import FULL, data_address, difference, heat
-from causal_gen.structure.graph import Dag
-from causal_gen.types import GraphError, WorkdirError
+from causal_gen.evaluate.workdir import answers, as_dict, read_json, read_lines, resumes
+from causal_gen.parallel.interrupt import whole
+from causal_gen.types import WorkdirError
 
 SKIPPED = ("step", "seconds")  # keys of metrics.jsonl that are no curve
 MAX_PICTURES, MAX_BYTES = 12, 6_000_000  # a page that still opens on a telephone
 
 
 def write(workdir: str | Path) -> Path:
-    """Write and return `workdir`/report.html. Raises `WorkdirError` for a folder that is not a workdir or cannot be written."""
-    page, target = render(workdir), Path(workdir) / "report.html"
+    """Write and return `workdir`/report.html, of a run or of a study.
+
+    Raises `WorkdirError` for a folder that is neither, or that cannot be written.
+    """
+    page = report_study.render(workdir) if report_study.is_study(workdir) else render(workdir)
+    target = Path(workdir) / "report.html"
     try:
-        target.write_text(page, encoding="utf-8")
+        with whole(target) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise WorkdirError(f"report: cannot write {target} ({error.strerror or error}); free space or mend the folder's rights") from error
     return target
@@ -40,153 +46,110 @@ def render(workdir: str | Path, live: Mapping[str, Any] | None = None) -> str:
 
     Raises `WorkdirError` for a folder that is not a workdir.
     """
-    from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
     workdir = Path(workdir)
-    config = _read_json(workdir / "config.json")
+    config = read_json(workdir / "config.json")
     if not isinstance(config, dict):
         raise WorkdirError(f"report: {workdir} is not a workdir (no readable config.json in it); give the folder that train wrote to")
-    metadata, metrics = (_dict(_read_json(workdir / name)) for name in ("metadata.json", "evaluate/metrics.json"))
+    metadata, metrics = (as_dict(read_json(workdir / name)) for name in ("metadata.json", "evaluate/metrics.json"))
     lines = read_lines(workdir / "metrics.jsonl")
     sequence = report_sequences.is_sequence(config)
-    factors, edges = factor_graph(config, metadata)
+    factors, edges = report_graph.factor_graph(config, metadata)
+    drawn = not sequence and bool(report_graph.sink_of(config))
     slides = _sliders(workdir / "evaluate" / "sliders.npz")
-    page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
-        Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    )
     context = {
         "name": _title(config, workdir),
         "sequence": report_sequences.parts(workdir, config, metrics) if sequence else None,
-        "question": report_sequences.QUESTION if sequence else _question(config, factors, edges),
+        "question": report_sequences.QUESTION if sequence else report_graph.question(config, factors, edges),
         "facts": _facts(config, metrics, lines, sequence),
-        "graph": Markup(_graph(factors, edges)),
+        "graph": None if sequence else _marked(report_graph.parts(workdir, config, metadata, metrics)),
+        "noun": "picture" if drawn else "row", "drawn": drawn,
         "example": factors[0] if factors else "a factor",
         "abduction": _abduction(config, metrics),
         "sliders": slides["sliders"], "has_truth": slides["truth"], "shape": slides["shape"], "full": f"{FULL:g}",
-        "groups": _groups(metrics), "glance": _glance(metrics), "measured": _measured(metrics),
+        "groups": _groups(metrics), "glance": _glance(metrics), "measured": _measured(metrics, "scenes" if drawn else "rows"),
         "pictures": _pictures(workdir),
         "charts": [(title, Markup(svg)) for title, svg in _charts(lines, metadata)],
         "trained": _trained(lines, metadata),
-        "commands": _commands(workdir, metadata, factors, metrics, sequence),
+        "commands": _commands(workdir, metadata, factors, metrics, config, sequence),
         "versions": _versions(metadata),
         "config": json.dumps(config, indent=2),
         "live": live,
     }  # fmt: skip
-    return page.render(context)
+    return template("page.html").render(context)
 
 
-# -- what the workdir holds --------------------------------------------------------------------------------------------------
+def template(name: str) -> Any:
+    """The Jinja template of that file beside this one; names from configs are escaped, and `style` is the pages' own."""
+    from jinja2 import Environment, select_autoescape
+    from markupsafe import Markup
 
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics.jsonl; a line cut short (the run is still writing, or was killed) is left out."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    found = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
-            found.append(row)
-    return found
-
-
-def factor_graph(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Nodes and edges of the factors' graph, from `config.model`: `graph` lists (parent, child) pairs, `nodes` may add lone nodes."""
-    model = _dict(config.get("model"))
-    graph = model.get("graph") or _dict(metadata.get("graph")).get("edges") or []
-    edges = [(str(pair[0]), str(pair[1])) for pair in graph if isinstance(pair, list | tuple) and len(pair) == 2]
-    nodes = dict.fromkeys([*(str(node) for node in model.get("nodes") or []), *(name for edge in edges for name in edge)])
-    sink = str(model.get("image") or "image")
-    return [node for node in nodes if node != sink], [edge for edge in edges if sink not in edge]
+    here = Path(__file__)
+    found = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
+    found.globals["style"] = Markup(here.with_name("page.css").read_text(encoding="utf-8"))
+    return found.from_string(here.with_name(name).read_text(encoding="utf-8"))
 
 
 # -- the parts of the page ---------------------------------------------------------------------------------------------------
 
 
 def _title(config: Mapping[str, Any], workdir: Path) -> str:
-    model, data = (_dict(config.get(section)).get("name", "") for section in ("model", "data"))
+    model, data = (as_dict(config.get(section)).get("name", "") for section in ("model", "data"))
     return f"{model} on {data}" if model and data else workdir.resolve().name
 
 
-def _question(config: Mapping[str, Any], factors: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
-    data = _dict(config.get("data")).get("name", "data")
-    if not factors:
-        return f"A generative model of the {data} pictures."
-    cause = next((name for name in factors if any(parent == name for parent, _ in edges)), factors[0])
-    effects = [child for parent, child in edges if parent == cause]
-    if _dict(config.get("model")).get("name") in ("structural", "variable_transformer"):
-        return f"What would this very row of {data} data have been, had {cause} been different and all that was left to chance as it was?"
-    follows = f", with {' and '.join(effects)} following as its effects" if effects else ""
-    return f"How would this very {data} picture look, had {cause} been different{follows}, and everything else about it stayed as it was?"
+def _marked(parts: dict[str, Any]) -> dict[str, Any]:
+    """The drawings of report_graph as what a template writes unescaped."""
+    from markupsafe import Markup
+
+    return parts | {"svg": Markup(parts["svg"]), "asked": [(title, Markup(svg)) for title, svg in parts["asked"]]}
 
 
 def _abduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """How the noise of a picture is found, as a sentence begins."""
-    if _dict(config.get("model")).get("name") == "structural":
-        return "Abduction of the picture’s own noise takes the mean that the encoder gives"
-    steps = metrics.get("steps") or _dict(config.get("sampling")).get("steps", "the configured number of")
-    return f"Abduction of the picture’s own noise is a numerical inversion with {steps} DDIM steps"
+    """How the noise is found and where its loss is measured, as sentences."""
+    if not report_graph.sink_of(config):
+        return "How exactly a row comes back from its own noise is the null intervention below."
+    told = "; the composition error below says how much it loses."
+    if as_dict(config.get("model")).get("name") == "structural":
+        return "Abduction of the picture’s own noise takes the mean that the encoder gives" + told
+    steps = metrics.get("steps") or as_dict(config.get("sampling")).get("steps", "the configured number of")
+    return f"Abduction of the picture’s own noise is a numerical inversion with {steps} DDIM steps" + told
 
 
 def _facts(
     config: Mapping[str, Any], metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], sequence: bool
 ) -> list[tuple[str, str]]:
-    train, data = _dict(config.get("train")), _dict(config.get("data"))
+    train, data = as_dict(config.get("train")), as_dict(config.get("data"))
     facts = []
     if lines:
         facts.append(("trained", f"{int(lines[-1]['step'])} of {train.get('steps', '?')} steps"))
     facts += [(key.replace("_", " "), str(train[key])) for key in ("batch_size", "seed") if key in train]
     facts += [(f"data {key.replace('_', ' ')}", str(data[key])) for key in ("size", "image_size") if data.get(key) is not None]
-    first = next(iter(_dict(metrics.get("composition")).get("mae", {}).items()), None)
+    first = next(iter(as_dict(metrics.get("composition")).get("mae", {}).items()), None)
     if first:
         facts.append(("composition error, 1 cycle", charts.number(first[1])))
     told = report_sequences.facts(config, metrics) if sequence else []
     return facts + [(name, value if isinstance(value, str) else charts.number(value)) for name, value in told]
 
 
-def _graph(factors: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
-    if not factors:
-        return '<p class="soft">The config names no graph.</p>'
-    try:
-        return charts.graph(Dag(tuple(factors), tuple(edges)))
-    except GraphError:
-        return '<p class="soft">The graph in the config cannot be drawn.</p>'
-
-
-def _measured(metrics: Mapping[str, Any]) -> str:
+def _measured(metrics: Mapping[str, Any], noun: str) -> str:
     if not metrics:
         return ""
     steps = f", {metrics['steps']} DDIM steps" if metrics.get("steps") else ""
     scenes, seed, step = (metrics.get(name, "?") for name in ("scenes", "seed", "step"))
-    held = _dict(metrics.get("heldout"))
+    held = as_dict(metrics.get("heldout"))
     if held:
         rows = f"The likelihood is that of {held.get('rows', '?')} rows of the test split, the rest is asked of {scenes} of them"
         return f"{rows}, seed {seed}, after training step {step}."
-    return f"{scenes} scenes of the test split{steps}, seed {seed}, after training step {step}."
+    return f"{scenes} {noun} of the test split{steps}, seed {seed}, after training step {step}."
 
 
 def _glance(metrics: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, bool]]]]:
     """Bars of the pixel error of every do and of its baselines: (label, figure, length in percent of the longest, the model's own)."""
     cards = []
     names = (("mae", "this model"), ("not_propagated", "not propagated"), ("copy", "copied"))
-    for factor, found in _dict(metrics.get("do")).items():
+    for factor, found in as_dict(metrics.get("do")).items():
         known = [(key, label, found[key]) for key, label in names if found.get(key) is not None]
         if "mae" in found and known:
             longest = max(value for _, _, value in known) or 1.0
@@ -228,38 +191,32 @@ def _verdict(row: meaning.Row, arrow: str) -> str:
 def _charts(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """One drawing a quantity; held-out values (eval_NAME) join those of training."""
     values: dict[str, dict[float, float]] = {}
-    marks, before = [], -1.0
     for row in lines:
-        step = float(row["step"])
-        if step <= before:
-            marks.append(step)  # the run was taken up again from an earlier step
-        before = step
         for name, value in row.items():
             if name not in SKIPPED and isinstance(value, int | float) and not isinstance(value, bool):
-                values.setdefault(name, {})[step] = float(value)
-    if isinstance(metadata.get("resumed_from"), int) and metadata["resumed_from"] > 0:
-        marks.append(float(metadata["resumed_from"]))
-    steps = [float(row["step"]) for row in lines]
-    marks = sorted({mark for mark in marks if steps and min(steps) <= mark <= max(steps)})
+                values.setdefault(name, {})[float(row["step"])] = float(value)
+    marks = resumes(lines, metadata)
     names = sorted(
         (name for name in values if not (name.startswith("eval_") and name[5:] in values)), key=lambda name: (name != "loss", name)
     )
     drawn = []
     for name in names:
-        series = {"training": sorted(values[name].items())}
+        series = {"held out" if name.startswith("eval_") else "training": sorted(values[name].items())}
         if f"eval_{name}" in values:
             series["held out"] = sorted(values[f"eval_{name}"].items())
         points = [y for line in series.values() for _, y in line]
         log = min(points) > 0 and max(points) > 20 * min(points)
-        drawn.append((name.replace("_", " ") + (", log scale" if log else ""), charts.curves(series, log, marks)))
+        drawn.append((name.removeprefix("eval_").replace("_", " ") + (", log scale" if log else ""), charts.curves(series, log, marks)))
     return [(title, svg) for title, svg in drawn if svg]
 
 
 def _trained(lines: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> str:
     where = " ".join(str(metadata[key]) for key in ("devices", "device_kind") if key in metadata)
-    text = f"{len(lines)} logged lines, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
-    resumed = metadata.get("resumed_from")
-    return text + (f" Taken up again from step {resumed} (dashed line)." if resumed else "")
+    count = f"{len(lines)} logged line{'s' if len(lines) > 1 else ''}"
+    text = f"{count}, up to step {int(lines[-1]['step'])}{f', on {where}' if where else ''}." if lines else ""
+    marks = resumes(lines, metadata)
+    said = ", ".join(str(int(mark)) for mark in marks)
+    return text + (f" Taken up again from step {said} (dashed line{'s' if len(marks) > 1 else ''})." if marks else "")
 
 
 def _film(row: np.ndarray) -> str:
@@ -297,7 +254,7 @@ def _sliders(path: Path) -> dict[str, Any]:
 
 def _pictures(workdir: Path) -> list[tuple[str, str]]:
     """Grids of counterfactuals first, then the latest of each series in samples/, as data addresses."""
-    paths = sorted(workdir.glob("counterfactual*/**/grid.png"))
+    paths = [folder / "grid.png" for folder, _ in answers(workdir)]
     latest = {path.stem.rstrip("0123456789"): path for path in sorted((workdir / "samples").glob("**/*.png"))}
     found, total = [], 0
     for path in [*paths, *latest.values()][:MAX_PICTURES]:
@@ -312,16 +269,22 @@ def _pictures(workdir: Path) -> list[tuple[str, str]]:
 
 
 def _commands(
-    workdir: Path, metadata: Mapping[str, Any], factors: Sequence[str], metrics: Mapping[str, Any], sequence: bool
+    workdir: Path,
+    metadata: Mapping[str, Any],
+    factors: Sequence[str],
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    sequence: bool,
 ) -> dict[str, str]:
     place = f"--workdir={shlex.quote(str(workdir))}"
     argv = [str(arg) for arg in metadata.get("argv") or []]
     flags = argv[next((i for i, arg in enumerate(argv) if arg.startswith("-")), len(argv)) :]
     train = "python -m experiments.train " + (" ".join(shlex.quote(arg) for arg in flags) or place)
     factor = factors[0] if factors else "FACTOR"
-    span = _dict(_dict(metrics.get("do")).get(factor))
-    value = f"{(span['low'] + span['high']) / 2:.3g}" if {"low", "high"} <= set(span) else "VALUE"
-    asked = f"{factor}={value}" if not sequence else str(_dict(metrics.get("example")).get("do") or "tokens[5]=1")
+    span, known = (as_dict(as_dict(found).get(factor)) for found in (metrics.get("do"), as_dict(config.get("data")).get("stats")))
+    value = f"{known['mean']:.3g}" if isinstance(known.get("mean"), float) else (known.get("categories") or ["VALUE"])[-1]
+    value = f"{(span['low'] + span['high']) / 2:.3g}" if {"low", "high"} <= set(span) else value
+    asked = f"{factor}={value}" if not sequence else str(as_dict(metrics.get("example")).get("do") or "tokens[5]=1")
     return {
         "train": train,
         "evaluate": f"python -m experiments.evaluate {place}",
@@ -332,7 +295,7 @@ def _commands(
 
 
 def _versions(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [(str(name), str(value)) for name, value in _dict(metadata.get("versions")).items() if value]
+    found = [(str(name), str(value)) for name, value in as_dict(metadata.get("versions")).items() if value]
     if metadata.get("git_sha"):
         found.insert(0, ("commit", str(metadata["git_sha"])[:12] + (" with local changes" if metadata.get("git_dirty") else "")))
     return found

@@ -23,7 +23,10 @@ DRAWS = 4096  # of an interventional mean: a standard error of half a grey level
 
 
 def grey(errors: Mapping[str, float | None], image: np.ndarray) -> dict[str, Any]:
-    """For single-channel images the same errors in grey levels of 0..255, the habit of the literature; else nothing."""
+    """For single-channel images the same errors in grey levels of 0..255, the habit of the literature; else nothing.
+
+    `image` [b, h, w, c].
+    """
     if image.shape[-1] != 1:
         return {}
     return {"grey": {name: 255.0 * value for name, value in errors.items() if value is not None}}
@@ -43,6 +46,8 @@ def pixels(
     `held` is the truth with the descendants at their factual values (None: there are none). For factors with an
     `outside`, the mean change outside of that strip stands beside the change that a null intervention makes there, and `moved`, what
     setting the factor changes in the model's answer to the null intervention.
+
+    Pictures are [b, h, w, c].
     """
     per_scene = np.abs(answer - truth).mean((1, 2, 3))
     out: dict[str, Any] = {"mae": float(per_scene.mean()), "mae_p95": float(np.quantile(per_scene, 0.95)), "copy": mean_abs(image, truth)}
@@ -92,6 +97,8 @@ def effectiveness(
     """What every instrument reads from the counterfactual images, against the truth (the intervened value alone without one).
 
     `factual` holds the readings of the factual images. `read` is the share of scenes that the figures rest on.
+
+    `values` and readings are [b], pictures [b, h, w, c].
     """
     shuffle = np.random.default_rng(0).permutation(len(answer))
     targets = {factor: values} if truth is None else {name: value for name, value in truth.items() if name != "image"}
@@ -126,6 +133,8 @@ def held(
     """How far the readings of what must stay still moved from the factual image to the counterfactual one.
 
     `floor` is what the same instrument shows between the factual and the true counterfactual image, `excess` the difference.
+
+    Readings are [b], pictures [b, h, w, c].
     """
     out = {}
     for tool in bench.instruments:

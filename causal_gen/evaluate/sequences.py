@@ -10,6 +10,8 @@ For test rows x with noise u = abduct(x), a place i drawn in the middle half of 
 
 (1) to (3) hold by construction where the fast and the slow path are one model; they are measured all the same. Composition,
 effectiveness and reversibility of images are in axioms.py.
+
+Source: composition and effectiveness, Galles & Pearl 1998, for tokens; (4) and (5) are this project's own.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ def write_sliders(scenes: Any, settings: EvaluateConfig, path: Path) -> Path:
 
     `factual` and `reconstruction` [s, h, w, c]; for every factor F `values_F` [v], `unit_F`, `counterfactual_F` and, where
     the source knows it, `truth_F`, both [s, v, h, w, c]. `factors` lists F in the model's order.
+
+    Raises `WorkdirError` where the disk refuses.
     """
     num, count = min(settings.slider_scenes, scenes.num), settings.slider_values
     noise = jax.tree.map(lambda leaf: leaf[:num], scenes.noise)

@@ -10,13 +10,16 @@ from causal_gen.types import Array, Float
 
 
 def kl(mean: Array, log_variance: Array, prior_mean: Array, prior_log_variance: Array) -> Array:
-    """KL(N(mean, var) | N(prior_mean, prior_var)), entry by entry; the arguments have one shape."""
+    """KL(N(mean, var) | N(prior_mean, prior_var)), entry by entry; the arguments have one shape.
+
+    All [b, ...], and so is the answer, in nats.
+    """
     ratio = jnp.exp(log_variance - prior_log_variance)
     return 0.5 * (ratio + (mean - prior_mean) ** 2 * jnp.exp(-prior_log_variance) - 1 + prior_log_variance - log_variance)
 
 
 def nll(value: Array, mean: Array, log_variance: Array) -> Array:
-    """-log N(value; mean, var), entry by entry."""
+    """-log N(value; mean, var), entry by entry. All [b, ...], and so is the answer, in nats."""
     return 0.5 * ((value - mean) ** 2 * jnp.exp(-log_variance) + log_variance + np.log(2 * np.pi))
 
 
@@ -25,6 +28,8 @@ def fit(value: Array, mean: Array, log_variance: Array) -> Array:
 
     Where an entry has one variance in all examples the maximum is the same. The likelihood weighs entries by 1 / var, so that in a
     network which gives several, those of pure noise drown the others.
+
+    All [b, ...].
     """
     square = 0.5 * (value - mean) ** 2
     return nll(value, jax.lax.stop_gradient(mean), log_variance) + square - jax.lax.stop_gradient(square)

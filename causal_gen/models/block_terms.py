@@ -4,6 +4,8 @@
     KL(q(z|x) | p(z|y)),   KL(q(u|x) | p(u)),   -log p(z_i | z_pa(i)) at a draw of (1)                                   (2)
 
 Letters: b batch, n factors, k entries of a block.
+
+Source: CausalDiffAE, Komanduri et al. 2024; here in the whitened basis of scm/block.py.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ class BlockTerms:
     def kls(
         self, labels: Labels, u: Array, w: Array, mean: Array, log_variance: Array, scale: Float[Array, "n k"]
     ) -> dict[str, Float[Array, "b"]]:
-        """Both divergences of eq. (2). Given the parents' draw, z_i is Gaussian about its location plus the mean of u_i."""
+        """Both divergences of eq. (2). Given the parents' draw, z_i is Gaussian about its location plus the mean of u_i.
+
+        `u`, `w`, `mean` and `log_variance` are [b, n, k].
+        """
         unit, labelled = labels
         prior_mean, prior_log_variance = self.label_prior(unit)
         label = gaussian.kl(mean + (w - u), log_variance, prior_mean, prior_log_variance)

@@ -225,7 +225,7 @@ class DiffusionAE:
         """Eq. (2) a example; terms "diffusion", "label_kl", "noise_kl" and "mechanism" are reported unweighted."""
         config = self.config
         keys = jax.random.split(key, 5)
-        x = self._frame.to_net(batch[config.image])
+        x = self._frame.to_net(jnp.asarray(batch[config.image]))
         num = x.shape[0]
         mean, log_variance, moments = self._posterior(params, x, train)
         spread = jnp.exp(0.5 * log_variance)
@@ -379,7 +379,7 @@ class DiffusionAE:
         del query
         config, process = self.config, self.config.process
         keys = jax.random.split(key, 4)
-        x = self._frame.to_net(batch[config.image])
+        x = self._frame.to_net(jnp.asarray(batch[config.image]))
         mean, log_variance, _ = self._posterior(params, x, False)
         u = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
         w = self.scm.causal(self._location(params), u)

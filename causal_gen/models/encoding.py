@@ -5,6 +5,8 @@
 
 The stack is that of the causal transformer and keeps its names of parameters ("embed", "decoder"), so that a language model can be where
 training starts (train.init_from). Slot i holds input i itself. Letters: b batch, t inputs, u slots (t, or t + 1), f features, d width.
+
+(1) is the bidirectional encoder of BERT, Devlin et al. 2019, under any visibility; slots beside the inputs are this project's own.
 """
 
 from __future__ import annotations

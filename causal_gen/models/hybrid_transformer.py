@@ -270,7 +270,7 @@ class HybridTransformer(CausalTransformer):
     def conditionals(self, params: Params, batch: Batch, query: Query | None = None) -> dict[str, base.Prediction]:
         """Logits [b, t, v] of the model itself, before temperature, truncation and guidance, as the `query` says.
 
-        Without one: of every token given those before it, left to right, or in the order of the section sampling.
+        Without one: of every token given those before it, left to right, or in the order of sampling. Raises `ConfigError` for neither.
         """
         query = query or Query()
         o, tokens = self.config.objective(query.objective), batch[self.config.tokens]
@@ -299,7 +299,8 @@ class HybridTransformer(CausalTransformer):
 
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Query | None = None) -> Float[Array, "b"]:
         """Eq. (3) in nats: next tokens exactly; else exact in the order of the query, the sum over what it masks, the pseudo-likelihood, or
-        the bound, from `draws` calls. With a mask only the hidden tokens count, next tokens given the left side alone, spans given both."""
+        the bound, from `draws` calls. With a mask only the hidden tokens count, next tokens given the left side alone, spans given both.
+        Raises `ConfigError` where an objective of spans is asked without a mask."""
         query = query or Query()
         o, tokens, counts = self.config.objective(query.objective), batch[self.config.tokens], self._mask(batch)
         if query.mask is not None:
@@ -317,7 +318,8 @@ class HybridTransformer(CausalTransformer):
         return -self._bound(params, o, key, batch) * counts.sum(-1)
 
     def pseudo_log_prob(self, params: Params, batch: Batch) -> Float[Array, "b"]:
-        """The log-probability of every token given all others, summed: of the objective that draws, or the first that fills in masks."""
+        """The log-probability of every token given all others, summed, by the objective that draws or the first that fills in masks.
+        Raises `ConfigError` where none does."""
         for o in (self.way, *self.config.objectives):
             if o.kind in FILLED:
                 return self.log_prob(params, jax.random.key(0), batch, Query(objective=o.called, how="pseudo"))

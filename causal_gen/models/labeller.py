@@ -164,7 +164,10 @@ class Labeller:
     def predict(
         self, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None
     ) -> dict[str, Int[Array, "b *t"]]:
-        """The labels that the noise gives to the inputs of the context under `do`."""
+        """The labels that the noise gives to the inputs of the context under `do`.
+
+        Raises `UserError` where the context lacks the inputs.
+        """
         if context is None:
             raise UserError(f"context: entry {self.config.inputs!r} is missing; labels are told of inputs, give them")
         act = canonical(do, self.actable, noise[self.labels].shape[0], self.spans)[self.labels]

@@ -10,6 +10,8 @@ the objective is shifted, as the next token is. So all objectives share places a
 Rearranged (structure/layout.py): spans moved to the end behind sentinels, and pseudo-masks beside the tokens that they stand for; each
 slot says what it holds, and which token it predicts.
 Letters: b batch, t tokens of a row, u slots, m spans, l digits of a token.
+
+Sources stand with the kinds in hybrid_transformer_config.py.
 """
 
 from __future__ import annotations
@@ -148,7 +150,10 @@ def spans_of(hidden: Bool[Array, "b t"], count: int) -> tuple[Int[Array, "b m"],
 def rotate(
     o: ObjectiveConfig, spans: tuple[Array, Array], tokens: Int[Array, "b t"], counts: Float[Array, "b t"], sentinel: int
 ) -> Arranged:
-    """Spans at the end, each slot holding what the one before it predicts; `sentinel` is the first of m tokens that mark holes."""
+    """Spans at the end, each slot holding what the one before it predicts; `sentinel` is the first of m tokens that mark holes.
+
+    `spans` are starts and stops, each [b, m].
+    """
     num, t = tokens.shape
     arranged = jax.vmap(lambda a, b: layout.rotate_spans(t, a, b))(*spans)
     fill = sentinel + jnp.arange(o.spans)

@@ -55,7 +55,7 @@ class Sketch:
         return self.frame.to_net(self.picture.predict(params, e, dict(values))[self.picture.name])
 
     def plain(self, params: Params, values: Mapping[str, Array]) -> Array:
-        """The sketch at latents of 0, which no picture had a part in."""
+        """The sketch at latents of 0, which no picture had a part in. A picture [b, h, w, c]."""
         num = len(next(iter(values.values())))
         return self.draw(params, jax.tree.map(jnp.zeros_like, self.picture.noise(jax.random.key(0), num)), values)
 

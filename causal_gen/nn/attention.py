@@ -39,7 +39,10 @@ def attend(
     scale: float | None = None,
     bias: Bias | None = None,
 ) -> Float[Array, "b q h e"]:
-    """Eq. (1); `scale` is 1 / sqrt(d) unless given, `block` the side of a tile of the blocked and ring backends."""
+    """Eq. (1); `scale` is 1 / sqrt(d) unless given, `block` the side of a tile of the blocked and ring backends.
+
+    Raises `ConfigError` for an unknown backend, or one that gives learned gates no gradient.
+    """
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     if backend in ("blocked", "ring"):
         tiled = attend_blocked if backend == "blocked" else attend_ring

@@ -46,7 +46,10 @@ class Autoencoder(nn.Module):
     def infer(
         self, x: Float[Array, "b p"], c: Float[Array, "b c"], e: tuple[Array, ...] | None
     ) -> tuple[tuple[Moments, ...], tuple[Array, ...]]:
-        """Eq. (1) of all groups, and the noise: drawn from it by the standard normal draws `e`, or where they are None its mean."""
+        """Eq. (1) of all groups, and the noise: drawn from it by the standard normal draws `e`, or where they are None its mean.
+
+        Moments, noise and `e` are [b, k], one for each group of k latents.
+        """
         h = jnp.concatenate([x, c], -1)
         for layer in self.reading:
             h = nn.silu(layer(h))
@@ -60,7 +63,7 @@ class Autoencoder(nn.Module):
         return tuple(moments), tuple(found)
 
     def generate(self, e: tuple[Array, ...], c: Float[Array, "b c"]) -> Float[Array, "b p"]:
-        """Logits of the pixels that the noise gives under the conditions, eqs. (2-4)."""
+        """Logits of the pixels that the noise gives under the conditions, eqs. (2-4). `e` are [b, k], one for each group of k latents."""
         state = c
         for i, own in enumerate(e):
             state = self._next(i, state, own, c)

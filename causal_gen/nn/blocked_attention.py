@@ -78,7 +78,10 @@ def attend_blocked(
 
 
 def cut_up(tiling: Tiling, q: Array, k: Array, v: Array, q_fields: Fields, k_fields: Fields) -> tuple[tuple[Array, Array, Array], Any]:
-    """q, k and v as arrays of tiles, and the fields that tiles read."""
+    """q, k and v as arrays of tiles, and the fields that tiles read.
+
+    From q [b, q, h, d], k and v [b, k, g, d] to [i, b, g, r, q, d] and [j, b, g, k, d].
+    """
     (b, _, h, d), g = q.shape, k.shape[2]
     q_tiled = jnp.moveaxis(_split(q, tiling.block_q).reshape(b, -1, tiling.block_q, g, h // g, d), (1, 2), (0, 4))
     k_tiled, v_tiled = (jnp.moveaxis(_split(x, tiling.block_k), (1, 2), (0, 3)) for x in (k, v))
@@ -88,7 +91,7 @@ def cut_up(tiling: Tiling, q: Array, k: Array, v: Array, q_fields: Fields, k_fie
 
 
 def put_together(out: Array, tq: int) -> Float[Array, "b q h e"]:
-    """Tiles of outputs as one array, without what filled up the last."""
+    """Tiles of outputs as one array, without what filled up the last. `out` is [i, b, g, r, q, e]."""
     _, b, g, r, _, e = out.shape
     return jnp.moveaxis(out, (0, 4), (1, 2)).reshape(b, -1, g * r, e)[:, :tq]
 
@@ -104,7 +107,10 @@ def _keeping(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: A
 
 
 def forward(tiling: Tiling, q: Array, k: Array, v: Array, fields: Any, layer: Any, schedule: Any) -> tuple[Array, Array]:
-    """Eq. (2) from the first pair to the last: outputs, and L of eq. (3), both f32."""
+    """Eq. (2) from the first pair to the last: outputs, and L of eq. (3), both f32.
+
+    Arrays are tiles, [i, b, g, r, q, d] and [j, b, g, k, d].
+    """
 
     def step(i: Any, j: Any, carry: Any) -> Any:
         a, m, l = carry
@@ -148,6 +154,8 @@ def backward(
     """Eqs. (3, 4) in f32; one visit of a pair adds to the gradients of its queries, its keys and its float fields.
 
     `out` and `big_l` may be those of more keys than are given here: what comes back is then these keys' part.
+
+    Arrays are tiles, as in `forward`, each gradient of the shape [i, b, ...] or [j, b, ...] of its array.
     """
     delta, d_out = (d_out * out).sum(-1), d_out.astype(v.dtype)
     differing = learned(tiling, fields)
@@ -227,7 +235,7 @@ def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def thin(tiling: Tiling, pairs: Array, fields: Any, layer: Any) -> tuple[Array, Array]:
-    """The pairs that are not wholly hidden, first and in order, and how many they are."""
+    """The pairs that are not wholly hidden, first and in order, and how many they are. `pairs` are [p, 2], (query tile, key tile)."""
 
     def visible(pair: Array) -> Array:
         return _weights(tiling, _tile_of(tiling, fields, pair[0], pair[1]), layer, pair[1], (1, tiling.visibility.heads))[0].any()

@@ -41,13 +41,14 @@ class Net:
         return self._module.init(key, jnp.zeros((1, self.inputs)))["params"]
 
     def apply(self, params: Params, features: Float[Array, "b f"]) -> Float[Array, "b k"]:
+        """The network's numbers for some features."""
         return self._module.apply({"params": params}, features)  # pyright: ignore[reportReturnType]
 
 
 class MaskedPerceptron(nn.Module):
     """One network for all nodes of a graph: the numbers of node i see the values of its parents and nothing else.
 
-    `sees`[i][j] says that j is a parent of i. Every layer has w units for each node; those of node j know of j's parents, and so feed
+    `sees[i][j]` says that j is a parent of i. Every layer has w units for each node; those of node j know of j's parents, and so feed
     those of node i exactly where all parents of j are parents of i: nodes with nested parents share what they compute.
     """
 

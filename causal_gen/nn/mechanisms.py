@@ -30,7 +30,7 @@ class ParentMlp(nn.Module):
 class Conditioners(nn.Module):
     """All conditioners of a graph: `location(i, blocks)` for node i, and a log-scale [n, k] of its noise.
 
-    `masks` [n][n]: masks[i][j] is 1 where j is a parent of i. `net_for_roots` gives roots a network too (it sees zeros), as released.
+    `masks` (n by n): `masks[i][j]` is 1 where j is a parent of i. `net_for_roots` gives roots a network too (it sees zeros), as released.
     """
 
     masks: tuple[tuple[float, ...], ...]

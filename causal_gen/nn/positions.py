@@ -46,7 +46,7 @@ def rotary(kind: str, fields: Fields, width: int, base: float = 10_000.0, frame_
 
 
 def rotate(x: Float[Array, "b t h d"], angles: Array | None) -> Float[Array, "b t h d"]:
-    """Eq. (1) on every head; None leaves x as it is."""
+    """Eq. (1) on every head; None leaves x as it is. `angles` [b, t, d / 2]."""
     if angles is None:
         return x
     angles = jnp.broadcast_to(angles, (1, *angles.shape[-2:]) if angles.ndim == 2 else angles.shape)[:, :, None, :]
@@ -76,7 +76,10 @@ def slopes(heads: int) -> list[float]:
 
 
 def turns(position: Array, width: int, base: float) -> Array:
-    """angles of eq. (1) for positions of any shape, with one axis of width / 2 planes more."""
+    """angles of eq. (1) for positions of any shape, with one axis of width / 2 planes more.
+
+    `position` [...], the answer [..., width / 2], in radians.
+    """
     planes = width // 2
     rates = jnp.exp(-math.log(base) / planes * jnp.arange(planes, dtype=jnp.float32))
     position = position.astype(jnp.float32)

@@ -241,7 +241,7 @@ def fold(x: Float[Array, "b h w c"], patch: int) -> Array:
 
 
 def unfold(x: Float[Array, "b h w c"], patch: int) -> Array:
-    """Depth to space: the inverse of `fold`."""
+    """Depth to space: the inverse of `fold`. The answer is [b, patch h, patch w, c / patch^2]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, patch, patch, c // patch**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * patch, w * patch, c // patch**2)

@@ -108,10 +108,12 @@ def limited(seconds: float, line: str) -> Iterator[None]:
 
 
 def count() -> int:
+    """How many processes train together; 1 of a process alone."""
     return distributed.global_state.num_processes if distributed.global_state.client is not None else 1
 
 
 def index() -> int:
+    """Which of them this is, from 0."""
     return distributed.global_state.process_id if distributed.global_state.client is not None else 0
 
 

@@ -100,6 +100,7 @@ def _arranged(shape: tuple[int, ...], devices: list[Any]) -> np.ndarray:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -114,6 +115,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts the mesh cuts a batch."""
     return math.prod(mesh.shape[name] for name in batch_axes(mesh))
 
 

@@ -60,17 +60,17 @@ class GaussianProcess:
         return a, s
 
     def corrupt(self, key: Key, x0: Float[Array, "b ..."], t: Int[Array, "b"]) -> tuple[Array, Array]:
-        """One draw of (x_t, eps), eq. (1)."""
+        """One draw of (x_t, eps), eq. (1). Both [b, ...]."""
         eps = jax.random.normal(key, x0.shape, x0.dtype)
         return self.corrupt_with(eps, x0, t), eps
 
     def corrupt_with(self, eps: Float[Array, "b ..."], x0: Float[Array, "b ..."], t: Int[Array, "b"]) -> Array:
-        """x_t for a given eps, eq. (1)."""
+        """x_t for a given eps, eq. (1). As x_0, [b, ...]."""
         a, s = self.coefficients(t)
         return _like(a, x0) * x0 + _like(s, x0) * eps
 
     def target(self, x0: Float[Array, "b ..."], eps: Float[Array, "b ..."], t: Int[Array, "b"]) -> Array:
-        """What the network is trained to return."""
+        """What the network is trained to return. As x_0, [b, ...]."""
         if self.prediction == "eps":
             return eps
         if self.prediction == "x0":
@@ -82,7 +82,7 @@ class GaussianProcess:
         return (x0 - keep * (a * x0 + s * eps)) / out
 
     def x0_eps(self, prediction: Float[Array, "b ..."], xt: Float[Array, "b ..."], t: Int[Array, "b"]) -> tuple[Array, Array]:
-        """(x_0, eps) implied by a prediction at t >= 1, eq. (3)."""
+        """(x_0, eps) implied by a prediction at t >= 1, eq. (3). Both [b, ...]."""
         a, s = (_like(c, xt) for c in self.coefficients(t))
         if self.prediction == "eps":
             return (xt - s * prediction) / a, prediction

@@ -62,7 +62,7 @@ class Stop:
 
 
 def until(sequence: tuple[int, ...]) -> Halt:
-    """A halt at the end of a sequence of tokens, as a stop word of a byte model is."""
+    """A halt at the end of a sequence of tokens, as a stop word of a byte model is. Raises `ConfigError` for an empty sequence."""
     if not sequence:
         raise ConfigError("stop: an empty sequence would stop before the first token; give at least one token")
 
@@ -124,7 +124,10 @@ def generate(
     stop: Stop | None = None,
     constraint: Constraint | None = None,
 ) -> Draws:
-    """`steps` tokens after `prompt`, fewer where rows end sooner; eq. (3). Jit it whole: it is one loop over one cache."""
+    """`steps` tokens after `prompt`, fewer where rows end sooner; eq. (3). Jit it whole: it is one loop over one cache.
+
+    Raises `ConfigError` for less than one step.
+    """
     if steps < 1:
         raise ConfigError(f"sampling: {steps} tokens to draw; give at least 1")
     stop = stop or Stop()
@@ -202,7 +205,10 @@ def guide(given: Advance, free: Advance, omega: float) -> Advance:
 
 
 def whole(array: Any) -> np.ndarray:
-    """As a host array; one that is spread over several processes on all of them. Call it outside of jit, on all."""
+    """As a host array; one that is spread over several processes on all of them. Call it outside of jit, on all.
+
+    Of any shape [...], which it keeps.
+    """
     if isinstance(array, jax.Array) and not array.is_fully_addressable and not array.is_fully_replicated:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)

@@ -43,7 +43,10 @@ def beam(
     length_penalty: float = 0.0,
     constraint: Constraint | None = None,
 ) -> Beams:
-    """Eq. (1). `fork(cache, rows)` copies rows of the cache (sampling/cache.py). Jit it whole."""
+    """Eq. (1). `fork(cache, rows)` copies rows of the cache (sampling/cache.py). Jit it whole.
+
+    Raises `ConfigError` for less than one beam or one step.
+    """
     if beams < 1 or steps < 1:
         raise ConfigError(f"beam search: {beams} beams of {steps} tokens; both are at least 1")
     logits, cache = prefill(prompt)

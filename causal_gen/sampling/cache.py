@@ -55,7 +55,10 @@ class Cache:
 
 
 def empty(like: PyTree, fields: Mapping[str, Array], slots: int, kind: str = "append", stride: int = 1) -> Cache:
-    """A cache without tokens for entries shaped and typed as `like` [l, b, ..., t, e] and `fields` [b, t] (arrays or their shapes)."""
+    """A cache without tokens for entries shaped and typed as `like` [l, b, ..., t, e] and `fields` [b, t] (arrays or their shapes).
+
+    Raises `ConfigError` for an unknown kind, or less than one slot or a stride of less than one.
+    """
     if kind not in KINDS:
         raise ConfigError(f"cache: unknown kind {kind!r}; known are {', '.join(KINDS)}")
     if slots < 1 or stride < 1:
@@ -78,7 +81,10 @@ def append(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
 
 
 def claim(cache: Cache, fields: Mapping[str, Array]) -> Cache:
-    """Eq. (1) but for the entries, which the caller writes into the slots from the old `count` on."""
+    """Eq. (1) but for the entries, which the caller writes into the slots from the old `count` on.
+
+    Raises `ConfigError` where the tokens do not fit.
+    """
     num = fields["index"].shape[1]
     if num > cache.slots:
         raise ConfigError(f"cache: {num} tokens do not fit into {cache.slots} slots; shorten the prompt or give the cache more slots")
@@ -114,7 +120,10 @@ def evict(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
 
 
 def merge(cache: Cache, new: PyTree, fields: Mapping[str, Array]) -> Cache:
-    """Eq. (4), a token at a time: a slot holds the sum of its tokens so far and the fields of the last of them."""
+    """Eq. (4), a token at a time: a slot holds the sum of its tokens so far and the fields of the last of them.
+
+    Raises `ConfigError` where the tokens overrun the slots.
+    """
     num = _tokens(new)
     if not isinstance(cache.count, Tracer) and -(-(int(cache.count) + num) // cache.stride) > cache.slots:
         raise ConfigError(f"cache: {num} more tokens at stride {cache.stride} overrun {cache.slots} slots; give the cache more slots")
@@ -141,6 +150,8 @@ def commit(cache: Cache, indices: Int[Array, "b m"] | None = None) -> Cache:
 
     Kept tokens count as having come one after another, in the order given; their fields stay as they are. None keeps all. Rows may keep
     different numbers: shorter ones then have empty slots, which hide themselves. A merge cache cannot take tokens back.
+
+    Raises `ConfigError` for a merge cache, which cannot take tokens back.
     """
     if indices is None:
         return dataclasses.replace(cache, mark=cache.count)

@@ -34,6 +34,8 @@ def one_shot(prefill: Prefill, advance: Advance, prompt: Int[Array, "b p"], *, w
     """Eqs. (1, 2) for `ways` continuations of `steps` tokens; the cache needs room for ways (steps - 1) tokens after the prompt.
 
     Jit it whole.
+
+    Raises `ConfigError` for less than one continuation or token, or more continuations than the vocabulary has.
     """
     logits, cache = prefill(prompt)
     if steps < 1 or not 1 <= ways <= logits.shape[-1]:

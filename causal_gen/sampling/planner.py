@@ -24,6 +24,8 @@ def plan(losses: Sequence[float] | np.ndarray, budget: int) -> tuple[int, ...]:
     """Places to fill in each of `budget` steps, eq. (3); `losses` are L_0 .. L_n-1 of (1).
 
     Raises `ConfigError` for a budget that is not in 1 .. n, or losses that are not finite.
+
+    `losses` [n].
     """
     told = np.asarray(losses, np.float64)
     n = len(told)
@@ -45,7 +47,7 @@ def plan(losses: Sequence[float] | np.ndarray, budget: int) -> tuple[int, ...]:
 
 
 def price(losses: Sequence[float] | np.ndarray, counts: Sequence[int]) -> float:
-    """Nats that a plan loses a row, the sum of (2)."""
+    """Nats that a plan loses a row, the sum of (2). `losses` [n]."""
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return float(np.sum(np.asarray(counts) * np.asarray(losses, np.float64)[starts]))
 

@@ -57,7 +57,7 @@ Policy: TypeAlias = Callable[[Array, State, Array], tuple[Array, Array]]  # eq. 
 
 
 def linear(time: Array) -> Array:
-    """The schedule alpha(t) = 1 - t."""
+    """The schedule alpha(t) = 1 - t. At any shape [...] of t in 0..1."""
     return 1.0 - time
 
 

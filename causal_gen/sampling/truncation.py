@@ -206,6 +206,10 @@ class Insert:
             raise ConfigError(f"constraint: token {self.token} is not in the vocabulary of {self.vocabulary}; give an id below that")
 
     def start(self, num: int) -> PyTree:
+        """How many tokens were written, and whether the inserted one is among them.
+
+        Raises `ConfigError` unless there is a place for each row.
+        """
         if num != len(self.after):
             raise ConfigError(f"constraint: {len(self.after)} places to insert at for {num} rows; give one a row")
         return jnp.zeros((num,), jnp.int32), jnp.zeros((num,), bool)

@@ -12,6 +12,8 @@ noise is drawn from its prior, not from its posterior: the two agree where all o
 `template` says what is known: a token, or BLANK; what is known is seen from the first step on and never moves (infilling). The number of
 steps is an argument, not a shape: another budget is no other program. Places emptied again (remask) are drawn with new noise, made from
 the bits of the first. Letters: b batch, t position, v vocabulary, k step.
+
+Source: (3) is the loop of MaskGIT, Chang et al. 2022; noise, replay and their counterfactuals are this project's own.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
 A formula is static data. It is evaluated on a table: an array with one axis a variable that sums to 1. Where a condition has probability 0
 its conditional is undefined (nan); 0 times undefined is 0, so that an undefined cell reaches the answer only where it matters.
 A variable that a `Sum` runs over is bound: text writes it with a prime where the same name is also free outside.
+
+Source: Shpitser & Pearl 2006 for the calculus of such formulas; the table is this project's own.
 """
 
 from __future__ import annotations
@@ -188,7 +190,10 @@ class Table:
 
     @classmethod
     def joint(cls, names: Sequence[str], array: np.ndarray) -> Table:
-        """A joint distribution. Raises `DataError` for a wrong number of axes, a negative entry, or a sum that is not 1."""
+        """A joint distribution. Raises `DataError` for a wrong number of axes, a negative entry, or a sum that is not 1.
+
+        `array` has one axis a name, [v, ...].
+        """
         array = np.asarray(array, np.float64)
         if array.ndim != len(names):
             raise DataError(f"table: {array.ndim} axes for {len(names)} variables; give one axis a variable")
@@ -199,7 +204,7 @@ class Table:
         return cls(tuple(names), array)
 
     def over(self, names: Sequence[str]) -> np.ndarray:
-        """The array with its axes in the order of `names`, of length 1 where this table lacks one."""
+        """The array with its axes in the order of `names`, of length 1 where this table lacks one. [v, ...], one axis a name."""
         held = [name for name in names if name in self.names]
         turned = self.array.transpose([self.names.index(name) for name in held])
         return turned.reshape([self.array.shape[self.names.index(name)] if name in self.names else 1 for name in names])

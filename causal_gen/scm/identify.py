@@ -117,6 +117,8 @@ class Identified:
         """The effect under an observed joint distribution: axes y, x, given, each in the order of `effect`; nan where it is undefined.
 
         A spare variable is averaged out by its own distribution. Raises `DataError` for a variable that the table lacks.
+
+        One axis a variable, [y, x, given].
         """
         names = (*self.effect.y, *self.effect.x, *self.effect.given)
         lacking = [name for name in names if name not in joint.names]

@@ -60,7 +60,9 @@ class Mechanism(Protocol):
     def loss(self, params: Params, key: Key, value: Batch, parents: Batch, *, step: Any, train: bool) -> tuple[Array, dict[str, Array]]: ...
     def noise(self, key: Key, num: int) -> Noise: ...
     def predict(self, params: Params, noise: Noise, parents: Batch, do: Acts | None = None) -> dict[str, Array]: ...
-    def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Any]: ...
+    def conditional(self, params: Params, parents: Batch, num: int) -> dict[str, Any]:
+        """The law of each node given the parents of `num` examples."""
+        ...
 
 
 @runtime_checkable
@@ -68,7 +70,9 @@ class Conditioner(Protocol):
     """A function of features with parameters, [b, f] to [b, k]. Hashable, as whatever closes over it is a static argument of jit."""
 
     def init(self, key: Key) -> Params: ...
-    def apply(self, params: Params, features: Float[Array, "b f"]) -> Float[Array, "b k"]: ...
+    def apply(self, params: Params, features: Float[Array, "b f"]) -> Float[Array, "b k"]:
+        """The numbers that the features give."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +112,7 @@ def features_of(columns: tuple[Column, ...], values: Batch, num: int = 0) -> Flo
 
 
 def acted(name: str, natural: Array, do: Acts | None) -> Array:
-    """The value of a node given its natural value, of the same dtype."""
+    """The value of a node given its natural value, of the same dtype. Both [b, ...]."""
     act = None if do is None else do.get(name)
     return natural if act is None else act.apply(natural).astype(natural.dtype)
 
@@ -141,6 +145,7 @@ class Line:
         return {"kernel": jnp.zeros((self.inputs, self.outputs)), "bias": jnp.zeros((self.outputs,))}
 
     def apply(self, params: Params, features: Float[Array, "b f"]) -> Float[Array, "b k"]:
+        """The line's numbers for some features."""
         return features @ params["kernel"] + params["bias"][None]
 
 

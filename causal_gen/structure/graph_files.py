@@ -224,7 +224,7 @@ def read_bif(path: str | Path) -> Network:
 
 
 def parse_bif(text: str, place: str = "BIF text") -> Network:
-    """The network of a BIF text; `place` names it in messages."""
+    """The network of a BIF text; `place` names it in messages. Raises `GraphError` where it holds no variables."""
     tokens = _Tokens.of(text, _BIF, place)
     states: dict[str, tuple[str, ...]] = {}
     parents: dict[str, tuple[str, ...]] = {}

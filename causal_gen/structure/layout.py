@@ -43,7 +43,10 @@ class Layout:
     fillers: int = dataclasses.field(default=0, metadata={"static": True})  # kinds of filler slots
 
     def apply(self, x: Any, fill: Any = 0) -> Any:
-        """y [*u, ...] of x [*t, ...]; `fill` is a value for all filler slots, or an array [fillers, ...] of one value a kind."""
+        """y [*u, ...] of x [*t, ...]; `fill` is a value for all filler slots, or an array [fillers, ...] of one value a kind.
+
+        Raises `ConfigError` where shapes do not fit.
+        """
         axes = self.place.ndim
         if x.shape[:axes] != self.place.shape:
             raise ConfigError(f"layout: it arranges {list(self.place.shape)} tokens, the array has shape {list(x.shape)}")
@@ -55,7 +58,7 @@ class Layout:
         return flat[self.source + self.fillers]
 
     def inverse(self, y: Any) -> Any:
-        """x [*t, ...] of y [*u, ...]."""
+        """x [*t, ...] of y [*u, ...]. Raises `ConfigError` where the shape does not fit."""
         axes = self.source.ndim
         if y.shape[:axes] != self.source.shape:
             raise ConfigError(f"layout: it has {list(self.source.shape)} slots, the array has shape {list(y.shape)}")
@@ -73,6 +76,8 @@ def pack(lengths: Sequence[int], size: int, *, whole: bool = False) -> Layout:
     By default rows are cut wherever they are full: no slot is empty but at the end of the last. With `whole` a document is cut only where
     it is longer than a row, and goes where it leaves the least room (best fit, longest first). Not to be predicted: padding, and the
     first token of a document in a row, since nothing of its document comes before it.
+
+    Raises `ConfigError` where there is nothing to pack, or no room in a row.
     """
     lengths = [int(length) for length in lengths]
     if size < 1 or any(length < 0 for length in lengths) or not sum(lengths):
@@ -117,6 +122,8 @@ def rotate_spans(t: int, starts: Int[Array, "m"] | Int[np.ndarray, "m"], stops: 
 
     x = a B c D e becomes a <0> c <1> e <0> B <1> D with filler number j at the hole and at the head of span j: u = t + 2 m. Fields
     "segment" (0 the rest, j + 1 span j with its head) and "position" (in x; a filler has that of its span's start). Fillers are given.
+
+    Raises `ConfigError` for spans that overlap, descend or leave the sequence.
     """
     if starts.shape != stops.shape:
         raise ConfigError(f"rotate_spans: {starts.shape[0]} starts and {stops.shape[0]} stops; give each span both")
@@ -145,6 +152,8 @@ def rotate_spans(t: int, starts: Int[Array, "m"] | Int[np.ndarray, "m"], stops: 
 def delay(t: int, offsets: Sequence[int]) -> Layout:
     """Codebook c of x [t, k] starts offsets[c] steps later, y [t + max(offsets), k]: at one step it is predicted after those of smaller
     offset at the same time of x have been seen. One filler.
+
+    Raises `ConfigError` for a negative offset.
     """
     if not offsets or min(offsets) < 0:
         raise ConfigError(f"delay: offsets {list(offsets)}; give each codebook one of 0 or more")
@@ -206,6 +215,8 @@ def interleave(lengths: tuple[int, int], turns: tuple[int, int] = (1, 1)) -> Lay
     """Two streams, x = the first then the second, by turns of so many tokens each; when one ends the other goes on.
 
     Fields "stream" (0, 1) and "position" (in its own stream).
+
+    Raises `ConfigError` for a turn of less than one token.
     """
     if min(turns) < 1 or min(lengths) < 0:
         raise ConfigError(f"interleave: turns {turns} of streams of {lengths}; a turn takes at least 1 token")

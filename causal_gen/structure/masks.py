@@ -64,6 +64,7 @@ def causal(q: Side, k: Side, field: str = "index", strict: bool = False) -> Arra
 @predicate
 def prefix(q: Side, k: Side, length: int | None = None) -> Array:
     """The first `length` tokens, or those whose field "prefix" is not 0; a prefix language model is `causal() | prefix()`.
+    Raises `ConfigError` for a negative length.
 
     Picture: `(causal() | prefix(2)).show(4)`
 
@@ -290,6 +291,8 @@ def dag(graph: Dag, ancestors: bool = False) -> Visibility:
     """Tokens of variables (field "node": the place of their variable among `graph.nodes`): a variable sees itself and its parents.
 
     Several layers pass on what parents have seen; with `ancestors` one layer sees it all. Other values of "node" see and show nothing.
+
+    Raises `ConfigError` for a graph without nodes.
 
     Picture: `dag(Dag.from_edges([("a", "b"), ("b", "c")])).show(4, node=[0, 1, 1, 2])`
 

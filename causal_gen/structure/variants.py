@@ -106,6 +106,7 @@ class PerLayer(Visibility):
         return True
 
     def evaluate(self, q: Side, k: Side, layer: Layer) -> Array:
+        """That of its part for `layer`. Raises `ConfigError` where no layer is named."""
         if layer is None:
             raise ConfigError("per_layer: this visibility differs by layer; pass layer=")
         if isinstance(layer, int):

@@ -20,6 +20,8 @@ that blocked attention need not visit in tiles.py. A new one is a function under
         return q[field] == k[field]
 
 Nothing is evaluated until it is called, on whatever slice of the fields: a blocked attention calls it tile by tile.
+
+The algebra is this project's own; on hard masks (2) is Boolean.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def fields_for(tq: int, tk: int, **user: Any) -> tuple[dict[str, Any], dict[str,
 
     Each of `user` is a scalar, an array over the keys (the queries take its last `tq` entries), or a pair (over the queries, over the
     keys) where queries are not among the keys. "index" counts 0 .. tk-1 and is a numpy array, so that it stays known under jit.
+
+    Raises `ConfigError` for a field with another number of entries.
     """
     q: dict[str, Any] = {"index": np.arange(tk - tq, tk, dtype=np.int32)}
     k: dict[str, Any] = {"index": np.arange(tk, dtype=np.int32)}
@@ -123,7 +127,9 @@ class Visibility(abc.ABC):
     """
 
     @abc.abstractmethod
-    def evaluate(self, q: Side, k: Side, layer: Layer) -> Array: ...
+    def evaluate(self, q: Side, k: Side, layer: Layer) -> Array:
+        """The weight of every pair, or a boolean where it is hard: what broadcasts to [b, h, q, k]."""
+        ...
 
     @property
     def reads(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -157,7 +163,7 @@ class Visibility(abc.ABC):
 
     @property
     def heads(self) -> int:
-        """Heads that it tells apart; 1 where all see the same."""
+        """Heads that it tells apart; 1 where all see the same. Raises `ConfigError` where its parts are for different numbers."""
         counts = {part.heads for part in self.parts} - {1}
         if len(counts) > 1:
             raise ConfigError(f"visibility: its parts are for {' and '.join(map(str, sorted(counts)))} heads; give each as many")
@@ -209,12 +215,12 @@ class Visibility(abc.ABC):
 
 
 def as_seen(value: Array) -> Array:
-    """What `evaluate` gives, as a boolean."""
+    """What `evaluate` gives, as a boolean. [b, h, q, k], or what broadcasts to it."""
     return value if value.dtype == bool else value > 0
 
 
 def as_weight(value: Array) -> Array:
-    """What `evaluate` gives, as a weight."""
+    """What `evaluate` gives, as a weight. [b, h, q, k], or what broadcasts to it."""
     return value.astype(jnp.float32)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from causal_gen.data.base import Source
-from causal_gen.models.base import Model
+from causal_gen.models.base import Trainable
 from causal_gen.parallel import compile as compiling
 from causal_gen.parallel import rules
 from causal_gen.parallel.mesh import MeshConfig, batch_sharding, check_batch_size, make_mesh
@@ -41,7 +41,7 @@ def abstract_state(init: Callable[[], State], mesh: Mesh, placing: Sequence[rule
     return rules.place(jax.eval_shape(jax.jit(init)), mesh, placing)
 
 
-def plan(model: Model, data: Source, train: TrainConfig, config: MeshConfig, devices: Sequence[Any]) -> Planned:
+def plan(model: Trainable, data: Source, train: TrainConfig, config: MeshConfig, devices: Sequence[Any]) -> Planned:
     """Trace the step for a mesh over `devices`. Of `data` only its entries are asked.
 
     Raises ConfigError for sizes that do not fit the devices, and for a batch or a parameter that does not split.

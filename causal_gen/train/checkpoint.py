@@ -87,9 +87,11 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
     def latest(self) -> int | None:
+        """The newest of them; None where there is none."""
         return max(self.steps(), default=None)
 
     def best(self) -> int | None:
@@ -159,6 +161,7 @@ class Checkpoints:
         )
 
     def close(self) -> None:
+        """Wait for what is being written, and let go."""
         with self._scope:
             try:
                 self.wait()

@@ -6,6 +6,8 @@ With w_i the words of a leaf (u32; smaller entries are widened, larger ones give
 
 Integer sums do not round, so no sharding changes (1), and a change of one entry always changes its first number. A check for accidents,
 not attackers.
+
+Source: the finaliser of MurmurHash3, Appleby 2011; the sum (1) is this project's own.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def hash_leaf(x: Array) -> Array:
 
 
 def hash_host(x: np.ndarray) -> str:
-    """16 hex digits, eq. (1), without a device: for what is read back while the devices train."""
+    """16 hex digits, eq. (1), without a device: for what is read back while the devices train. `x` of any shape [...] and dtype."""
     flat = np.ascontiguousarray(x).reshape(-1)
     words = flat.view(f"u{min(flat.dtype.itemsize, 4)}")
     sums = np.zeros(2, np.uint32)

@@ -18,6 +18,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 def present(folder: Path) -> bool:
+    """Whether a checkpoint has a manifest."""
     return (folder / NAME).is_file()
 
 

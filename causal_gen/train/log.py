@@ -180,6 +180,7 @@ class Logger:
                 self._board.add_image(name, np.asarray(image), step, dataformats="HWC")
 
     def close(self) -> None:
+        """Finish the files and the progress bar."""
         if self._bar is not None:
             self._bar.stop()
         self._file.close()

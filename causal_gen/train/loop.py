@@ -19,7 +19,7 @@ import numpy as np
 
 from causal_gen.data import batches
 from causal_gen.data.base import Source
-from causal_gen.models.base import Model
+from causal_gen.models.base import Trainable
 from causal_gen.parallel import compile as compiling
 from causal_gen.parallel import hosts, rules
 from causal_gen.parallel.mesh import (
@@ -45,7 +45,7 @@ from causal_gen.train.state import Run, State, TrainConfig
 
 
 def fit(
-    model: Model,
+    model: Trainable,
     data: Source,
     workdir: str | Path,
     *,
@@ -119,7 +119,7 @@ class Engine:
     """The pieces of a run that depend on the mesh, made by `prepare`. `begin` makes the state of step 0, `abstract` says what every state
     is like, `origin` what `train.init_from` gave; `compile` fills the rest."""
 
-    model: Model
+    model: Trainable
     data: Source
     train: TrainConfig
     mesh: jax.sharding.Mesh
@@ -155,7 +155,7 @@ class Engine:
         return state, meta
 
     def examples(self, index: int) -> np.ndarray:
-        """Numbers of the examples of batch `index`, over all processes."""
+        """Numbers of the examples of batch `index`, over all processes. One a row of the batch, [b]."""
         return batches.indices(self.train.seed, index, self.train.batch_size, self.data.size("train"))
 
     def batch(self, index: int) -> Mapping[str, Any]:
@@ -218,7 +218,9 @@ class Engine:
         }
 
 
-def prepare(model: Model, data: Source, train: TrainConfig, mesh: MeshConfig, saved: Checkpoints) -> tuple[Engine, State, dict[str, Any]]:
+def prepare(
+    model: Trainable, data: Source, train: TrainConfig, mesh: MeshConfig, saved: Checkpoints
+) -> tuple[Engine, State, dict[str, Any]]:
     """The engine, and the state: of the latest checkpoint with its meta, or of step 0 where there is none."""
     devices = make_mesh(mesh)
     check_batch_size(devices, train.batch_size, train.accumulate)

@@ -38,6 +38,7 @@ def split_state(params: Params) -> tuple[Params, Any]:
 
 
 def join_state(trainable: Params, state: Any) -> Params:
+    """The whole tree of parameters again, after `state` was taken out of what is trained."""
     return trainable if state is None else {**trainable, "state": state}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,8 @@ def open_session(
         hosts.barrier("compiled")
     if hosts.first():  # not before: what cannot be compiled leaves no run behind
         write_json(workdir / "config.json", config)
-        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | {"resumed_from": first})
+        starts = {"resumed_from": first, "resumes": _resumes(workdir / "metadata.json", first)}
+        write_json(workdir / "metadata.json", meter.describe(engine.mesh, list(argv)) | engine.facts(rows) | starts)
     sizes = {"total": train.steps, "first": first, "batch_size": train.batch_size, "flops": engine.flops, "peak": engine.peak}
     logger = stack.enter_context(Logger(workdir, log, **sizes, quiet=not hosts.first()))
     logger.say(format_table(rows))
@@ -129,3 +131,13 @@ def open_session(
     profiler = stack.enter_context(Profiler(profile, workdir / "profile", first, train.steps, logger.say))
     goodput.enter("step")
     return Session(engine, config, saved, signals, clock, goodput, watchdog, logger, numbers, profiler)
+
+
+def _resumes(path: Path, first: int) -> list[int]:
+    """The steps from which earlier starts and this one took the run up, oldest first, as far as the run still goes that way."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("resumes", [])
+    except (OSError, ValueError, AttributeError):
+        found = []
+    before = [step for step in found if isinstance(step, int) and step < first]
+    return [*before, first] if first > 0 else []

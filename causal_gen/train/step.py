@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from causal_gen.models.base import Model
+from causal_gen.models.base import Trainable
 from causal_gen.train import optim
 from causal_gen.train.state import State, TrainConfig
 from causal_gen.types import Array, Batch, ConfigError, Key, Params, PyTree
@@ -30,7 +30,7 @@ def keys(seed: int) -> tuple[Key, Key, Key]:
     return init, steps, heldout
 
 
-def make_init(model: Model, train: TrainConfig) -> Callable[[], State]:
+def make_init(model: Trainable, train: TrainConfig) -> Callable[[], State]:
     """A function of no arguments, for jit or eval_shape, that makes the state of step 0."""
     tx = optim.optimizer(train, model.groups())
 
@@ -45,14 +45,14 @@ def make_init(model: Model, train: TrainConfig) -> Callable[[], State]:
     return init
 
 
-def _reduce(model: Model, params: Params, key: Key, batch: Batch, step: Array, train: bool) -> tuple[Array, tuple[Metrics, Any]]:
+def _reduce(model: Trainable, params: Params, key: Key, batch: Batch, step: Array, train: bool) -> tuple[Array, tuple[Metrics, Any]]:
     losses, aux = model.loss(params, key, batch, step=step, train=train)
     loss = jnp.mean(losses.astype(jnp.float32))
     terms = {name: jnp.mean(value.astype(jnp.float32)) for name, value in aux.terms.items()}
     return loss, ({**terms, "loss": loss}, aux.stats)
 
 
-def _gradient(model: Model, params: Params, key: Key, batch: Batch, step: Array) -> tuple[PyTree, Metrics, Any]:
+def _gradient(model: Trainable, params: Params, key: Key, batch: Batch, step: Array) -> tuple[PyTree, Metrics, Any]:
     trainable, carried = optim.split_state(params)
 
     def objective(trainable: Params) -> tuple[Array, tuple[Metrics, Any]]:
@@ -62,7 +62,7 @@ def _gradient(model: Model, params: Params, key: Key, batch: Batch, step: Array)
     return grads, metrics, stats
 
 
-def accumulate_gradient(model: Model, params: Params, key: Key, batch: Batch, step: Array, pieces: int) -> tuple[PyTree, Metrics, Any]:
+def accumulate_gradient(model: Trainable, params: Params, key: Key, batch: Batch, step: Array, pieces: int) -> tuple[PyTree, Metrics, Any]:
     """Mean gradient and metrics, and summed stats, over `pieces` microbatches of equal size, one at a time in memory.
 
     Microbatch i holds rows i, i + pieces, ...: rows of one device stay on it. Each has its own key.
@@ -89,7 +89,7 @@ def _norm(grads: PyTree) -> tuple[Array, Array]:
     return jnp.sqrt(squares.sum()), jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
 
 
-def make_step(model: Model, train: TrainConfig) -> Callable[..., tuple[State, Metrics]]:
+def make_step(model: Trainable, train: TrainConfig) -> Callable[..., tuple[State, Metrics]]:
     """The pure step(state, batch, axis=None). `axis` names the mapped axis to reduce over in pmap mode; under jit XLA reduces.
 
     Raises ConfigError when a loss that mixes examples is to be accumulated over microbatches.
@@ -127,7 +127,7 @@ def make_step(model: Model, train: TrainConfig) -> Callable[..., tuple[State, Me
     return step
 
 
-def make_heldout(model: Model, train: TrainConfig) -> Callable[[Params, Batch, Array], Metrics]:
+def make_heldout(model: Trainable, train: TrainConfig) -> Callable[[Params, Batch, Array], Metrics]:
     """heldout(params, batch, index) -> mean loss and terms without training noise, with a key that depends on `index` alone.
 
     The step is that of the end of training: while weights of the loss are still warming up, losses of different steps would otherwise

@@ -8,8 +8,8 @@
 Names are to be labelled by a cue that comes after them (data/labelled.py). Modes: `masked` (LS-LLaMA: the causal mask stays) and `tiny`
 (CI); all of the network is trained by layer_masks.py.
 
-Measured, 4.5% of the parameters trained, 300 steps, F1 of 4,000 held-out names, seeds 0 to 2: .778, .997, .275 (the last has not learned to
-look at the cue by then), `masked` .274, .421, .390; a tagger that does not see the cue is expected to reach .491 at most.
+Measured, 4.5% of the parameters trained, 1,500 steps (17 s), F1 of 4,000 held-out names, seeds 0 to 2: .967, 1.000, 1.000, `masked` .506,
+.502, .495; a tagger that does not see the cue is expected to reach .491 at most. After 600 .892, 1.000, .275, after 300 .778, .997, .275.
 """
 
 from ml_collections import ConfigDict
@@ -25,5 +25,5 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode == "tiny":
         config.model.adapters.rank = 1
     else:
-        config.train.update({"steps": 300, "learning_rate": 1e-2})
+        config.train.update({"steps": 1_500, "learning_rate": 1e-2})
     return config

@@ -4,7 +4,10 @@
     python -m experiments.evaluate --workdir=runs/mtla
 
 Any stride: --config.model.transformer.latent.stride=3. Modes: `mla` (the baseline: a latent a token), `heads` (multi-head attention) and
-`tiny` (CI). Checked in tests/test_systems.py is decoding, for strides 1 to 4; what is learned has not been measured.
+`tiny` (CI). Checked in tests/test_systems.py is decoding, for strides 1 to 4.
+
+Measured, seeds 0, 1, 2, 300 steps of 16 rows of 64 bytes, nats a byte over 2,000 held-out rows: 2.359, 2.493, 2.401; `mla` 2.194, 2.218,
+2.162; `heads` 2.154, 2.165, 2.143. A latent costs little; halving the slots in time costs .2 nats here, where the paper loses nothing.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ Modes: `preln` (the baseline: the same stack without them) and `tiny` (CI). The 
 
 Measured (`pytest tests/test_systems.py --every -k normformer`): .42% more parameters; at initial weights the gradient of the first layer
 is 2.37, 2.40, 2.72 times that of the last (seeds 0 to 2), without 2.85, 2.81, 2.92. After 160 steps (train, evaluate, seeds 0 to 2) it has
-2.521, 2.515, 2.510 nats a byte and a ratio of 6.9, 5.9, 6.7; `preln`, seeds 0 and 1, has 2.454, 2.438 and 5.9, 5.1. That the extra norms
+2.521, 2.515, 2.510 nats a byte and a ratio of 6.9, 5.9, 6.7; `preln` has 2.454, 2.438, 2.510 and 5.9, 5.1, 4.7. That the extra norms
 lower the loss is not seen in so few steps.
 """
 

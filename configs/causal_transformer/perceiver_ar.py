@@ -4,8 +4,10 @@
     python -m experiments.evaluate --workdir=runs/perceiver_ar
 
 Copied are the first tokens of the input, one latent each. Modes: `local` (the baseline: no layer reads the long input) and `tiny` (CI).
-Decoding runs all layers on all tokens, with the same numbers: what is saved is training's and scoring's cost. Checked in
-tests/test_systems.py is that cutting gives the same numbers as masking; copying has not been measured.
+Decoding runs all layers on all tokens, with the same numbers: what is saved is training's and scoring's cost.
+
+Measured, seeds 0, 1, 2, 1,000 steps: 32 tokens copied from 224 away are right in 100, 100, 99.8%, whole rows in 100, 100, 93.8%; `local`,
+seed 0, is right in 4.7% (one of 16 symbols by chance 6.3%).
 """
 
 from ml_collections import ConfigDict

@@ -8,8 +8,8 @@ relation: `statements` of evaluate/metrics.json, by relation. A model of next to
 masked tokens, by pseudo-likelihood; `first` and `second`, the facts of half of the relations, of which the second goes on from the
 first (--config.train.init_from='{".*": "runs/first"}') and shows what it forgets; `tiny` (CI).
 
-Measured, seed 0, by the family causal_transformer at these settings, 600 steps: the true one of ten first in all 200, chance 10%. The
-modes `masked`, `first` and `second` have not been run to their end.
+Measured, seed 0, 600 steps: the true one of ten first in all 200, chance 10%; 1.509 nats a held-out token, the law's own 1.498. The modes
+`masked`, `first` and `second` have not been run to their end.
 """
 
 from ml_collections import ConfigDict

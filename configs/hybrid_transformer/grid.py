@@ -6,6 +6,9 @@
 Causal or prefix decoder, trained on whole rows (next tokens, or those after a prefix) or on denoising (spans at the end, which alone are
 predicted). Without a mode: a causal decoder on whole rows. Modes: `causal_span`, `prefix`, `prefix_span`, `adapted` (a causal decoder on
 whole rows first, then a prefix decoder on spans, on the same weights) and `tiny` (CI).
+
+Measured, seed 0, 400 steps, nats a byte in the four cells (causal, causal_span, prefix, prefix_span; standard errors .012 to .019): without
+a mode 2.360, 3.184, 2.292, 3.182; `adapted` 2.547, 2.813, 2.491, 2.796. Half of the steps on spans buy .39 nats there for .19 on rows.
 """
 
 from configs.common import check_mode

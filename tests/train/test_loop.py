@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 
 import chex
@@ -126,6 +127,20 @@ def test_a_finished_run_is_returned_as_it_is(whole):
     assert again.step == 12
     chex.assert_trees_all_equal(jax.device_get(again.params), jax.device_get(result.params))
     assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_every_step_from_which_a_run_was_taken_up_is_in_its_metadata(tmp_path):
+    """What the page marks in the curves; a run that goes on from an earlier checkpoint forgets the later ones."""
+
+    def resumes(steps):
+        run(tmp_path, train=dataclasses.replace(TRAIN, steps=steps))
+        return json.loads((tmp_path / "metadata.json").read_text())["resumes"]
+
+    assert [resumes(4), resumes(8), resumes(12)] == [[], [4], [4, 8]]
+    shutil.rmtree(tmp_path / "checkpoints" / "12")
+    assert resumes(12) == [4, 8]
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert resumes(12) == []
 
 
 def test_a_time_limit_stops_saves_and_counts_over_resumes(tmp_path, capfd):
