@@ -1,4 +1,4 @@
-"""What the reference says of every public function: shapes of arrays, the errors that the user meets, and sources of equations.
+"""What the reference says of every public function: shapes of arrays, units, the errors that the user meets, and sources of equations.
 
 Read from the syntax trees of the modules that docs/pages.py puts into the reference. The rules:
 
@@ -6,7 +6,8 @@ Read from the syntax trees of the modules that docs/pages.py puts into the refer
 2. an array in its signature has its shape, as a jaxtyping annotation or in brackets in the docstring: `[b, t]`; a mapping of names to
    arrays is a batch, whose shapes its data source says, a `step` is a scalar, and a rule of a visibility gives what its Sides say;
 3. if it raises an error of the user's (UserError and its family), docstring or class says so: "Raises", "refuses" or the error's name;
-4. a module whose docstring numbers equations names where they are from, or that they are the project's own.
+4. a module whose docstring numbers equations names where they are from, or that they are the project's own;
+5. a number that measures time, memory, work or information, by its name (`timeout`, `flops`), has its unit there or in the docstring.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ ARRAYS = {"Array", "jax.Array", "np.ndarray", "ndarray", "jnp.ndarray"}
 SHAPED = {"Float", "Int", "Integer", "Bool", "UInt8", "Shaped", "Num", "Real", "Inexact", "Complex", "UInt32"}
 BRACKETS = re.compile(r"\[[^\]\n]{0,60}\]|\bscalars?\b|\bsquare\b")
 EQUATION = re.compile(r"\((\d{1,2})\)\s*$", re.M)
+QUANTITY = re.compile(
+    r"(?:^|_)(?:timeout|seconds|time|duration|interval|delay|wait|grace|elapsed|age|deadline|period|memory|bytes|bandwidth|flops|speed|"
+    r"intensity|throughput|angle|light|distance|nats|bits|likelihood|log_prob|entropy|thickness|brightness)$"
+)
+UNIT = re.compile(
+    r"seconds?\b|\bminutes?\b|bytes?\b|\bGiB\b|flops?(?:/s)?\b|degrees?\b|\bradians?\b|\bpixels?\b|nats?\b|bits?\b|"
+    r"standard deviations?|\bgrey levels?",
+    re.IGNORECASE,
+)
+NUMBERS = {"int", "float", "int | None", "float | None"}
 SOURCE = re.compile(r"\bSources?\b|\bet al\b|\b(?:19|20)\d\d\b|\bown\b|\bfollows from\b|\bby definition\b", re.I)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -107,6 +118,14 @@ def _closed(node: ast.AST) -> bool:
     return isinstance(node, ast.Subscript) and ast.unparse(node.value) in SHAPED | {"dict", "Mapping", "Callable"}
 
 
+def bare_quantities(function: Function, around: str) -> list[str]:
+    """Names of measured numbers, taken or returned, whose unit is nowhere said."""
+    given = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    noted = [(one.arg, one.annotation) for one in given] + [(function.name, function.returns)]
+    names = [name for name, note in noted if note is not None and ast.unparse(note) in NUMBERS and QUANTITY.search(name)]
+    return [] if UNIT.search(around) else [name for name in names if not UNIT.search(name.replace("_", " "))]
+
+
 def problems(source: str, known: set[str]) -> list[str]:
     """What the rules find in a module."""
     tree, found = ast.parse(source), []
@@ -123,6 +142,8 @@ def problems(source: str, known: set[str]) -> list[str]:
             continue
         if bare_arrays(node, own) and not BRACKETS.search(around) and not (owner is not None and node.name in known):
             found.append(f"{name}: {', '.join(dict.fromkeys(bare_arrays(node, own)))} without a shape")
+        if unmeasured := bare_quantities(node, around):
+            found.append(f"{name}: {', '.join(unmeasured)} without a unit")
         missing = raised(node)
         if missing and not re.search(r"\b[Rr]aises?\b|\brefuse[sd]?\b|\brefusal\b|" + "|".join(missing), around):
             found.append(f"{name} raises {', '.join(sorted(missing))} and does not say so")
@@ -135,7 +156,7 @@ def known() -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_reference_says_shapes_errors_and_sources(module, known):
+def test_the_reference_says_shapes_units_errors_and_sources(module, known):
     found = problems(file_of(module).read_text(), known)
     assert not found, f"{module}: " + "; ".join(found)
 
@@ -148,6 +169,8 @@ def test_the_reference_says_shapes_errors_and_sources(module, known):
         ('def f(x: Float[Array, "b"]) -> tuple[Array, int]:\n    """It."""', "without a shape"),
         ('def f(x: int) -> int:\n    """It."""\n    if x:\n        raise DataError("no")\n    return x', "does not say so"),
         ('class A:\n    """It."""\n\n    def f(self, x: np.ndarray) -> int:\n        """It."""', "without a shape"),
+        ('def f(timeout: float) -> int:\n    """It."""', "without a unit"),
+        ('def entropy() -> float:\n    """It."""', "without a unit"),
         ('"""It.\n\n    y = x   (1)\n"""', "no source"),
     ],
 )
@@ -162,6 +185,7 @@ def test_a_lack_is_seen(source, said):
         'def f(x: Float[Array, "b t"], key: Key) -> Bool[np.ndarray, "b"]:\n    """It."""',
         'def f(x: Array) -> int:\n    """Of `x` [b, t]."""',
         'def f(x: int) -> int:\n    """It. Raises DataError for 0."""\n    raise DataError("no")',
+        'def f(timeout: float, max_bytes: int) -> int:\n    """At most `timeout` seconds."""',
         'def f() -> int:\n    """It."""\n    def g():\n        raise DataError("no")\n    return 1',
         '"""It.\n\n    y = x   (1)\n\nSource: Gauss 1809.\n"""\n\ndef _f(x):\n    pass',
     ],

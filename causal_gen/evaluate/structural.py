@@ -136,7 +136,10 @@ def contributions(model: Any, params: Params, key: Key, name: str) -> dict[str, 
 
 
 def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
-    """(3): {cause: {node below it: figures}}, {} where the source knows no truth."""
+    """(3): {cause: {node below it: figures}}, {} where the source knows no truth.
+
+    `indices` [b] are those of the `rows` in the test split.
+    """
     model, params, found = run.model, run.params, {}
     if run.data.truth("test", indices, None) is None:
         return {}
@@ -154,8 +157,8 @@ def counterfactuals(run: Any, key: Key, indices: np.ndarray, rows: dict[str, np.
             fixed = [np.full(len(indices), np.quantile(spaced, q), np.float32) for q in QUANTILES.values()]
         asked = [_pair(run, params, noise, indices, do(**{cause: value})) for value in (*fixed, other[cause])]
         found[cause] = {name: _figures(name, rows, asked, len(fixed)) for name in below}
-        for name in below:
-            if cover is not None:
+        if cover is not None:
+            for name in below:
                 within = np.concatenate([cover.covers(cause, name, truth) for _, truth in asked[: len(fixed)]])
                 found[cause][name] |= _covered(name, rows, asked[: len(fixed)], within)
     return found

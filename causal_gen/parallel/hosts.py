@@ -203,7 +203,7 @@ def barrier(name: str, timeout: float = 3600.0) -> None:
 def agree(what: str, facts: Mapping[str, Any], timeout: float = 600.0) -> None:
     """See that `facts` are the same on every process. Raises HostsError on all of them, naming a host and the first key that differs.
 
-    `facts` is nested and JSON-able.
+    `facts` is nested and JSON-able; the others are waited for `timeout` seconds.
     """
     if count() == 1:
         return
