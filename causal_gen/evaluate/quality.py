@@ -6,9 +6,10 @@ cache, with mean m and covariance S over real pictures (training ones), and m', 
     d^2 = |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)                      Frechet distance of the two Gaussians      (1)
     class_accuracy = share of pictures that the classifier finds to be of the class that they were asked to be             (2)
 
-(1) falls with the number of pictures, so that all sets have equally many, and stands beside its floors: `real`, as many test pictures, and
-`tokens`, the same pictures as their tokens show them, which is the best that a model of the tokens can do. Distances are of our own
-features and compare with nothing but each other. Source: Dowson and Landau 1982; Heusel et al. 2017, in Inception's features.
+(1) falls with the number of pictures, so that all sets have equally many, and stands beside `real`, as many test pictures, and `tokens`,
+the same pictures as their tokens show them. Neither is a floor: a model of training pictures may come closer to them than test pictures
+do, which other people wrote. Distances are of our own features and compare with nothing but each other. Source: Dowson and Landau 1982;
+Heusel et al. 2017, in Inception's features.
 Letters: n pictures, k features.
 """
 

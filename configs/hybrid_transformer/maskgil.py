@@ -7,9 +7,11 @@ MNIST as 49 tokens, 4 x 4 patches in a codebook of 256 that the data learns, giv
 rows and columns. 8 calls of the network a picture. Modes: `causal` (the baseline: the same network, every patch from those before it in
 raster order, 49 calls) and `tiny` (CI, stand-in strokes).
 
-Neither model has been run to its end: there are no numbers yet but those of the data and of the judge (`quality` of
-evaluate/metrics.json). The codebook loses .071 of the grey range in root mean square on test digits. Frechet distance of 500 test digits
-from as many training ones 18.3, of the same as their tokens show them 18.7; the classifier is right about 98.4% and 98.0% of these.
+Measured, seed 0, 3,000 steps of 64, 1,000 draws judged by a classifier fitted to training digits (`quality` of evaluate/metrics.json):
+Frechet distance to as many training digits 30.1 in 8 calls, `causal` 6.6 in 49 [1.3 times: missed]; the digit that was asked for 95.0%,
+94.6%; nats a token 1.068 (bound), .965. Test digits have 14.4 and 98.1%, the same as their tokens show them 14.9 and 97.9%. With width
+64, two layers, AdamW and 800 steps it was 150.5 and 31.7%, `causal` 21.4 and 73.4%. The codebook loses .071 of the grey range in root
+mean square.
 """
 
 from ml_collections import ConfigDict
@@ -23,10 +25,11 @@ def get_config(mode: str = "") -> ConfigDict:
     config.data = {"name": "pixels", "patch": 4, "codebook": 256, "places": True, "test_size": 1_000}
     objective = {"kind": "next"} if mode == "causal" else {"kind": "masked", "low": 0.0, "high": 1.0}
     config.model = {"name": "hybrid_transformer", "classes": ("digit",), "objectives": (objective,)}
-    config.model.transformer = {"width": 64, "layers": 2, "heads": 4, "position": "rope2d", "backend": "dense"}
+    config.model.transformer = {"width": 96, "layers": 3, "heads": 4, "position": "rope2d", "backend": "dense"}
     config.sampling = {} if mode == "causal" else {"policy": "confidence", "counts": "cosine", "steps": 8, "choice": 4.0}
-    config.train = {"steps": 800, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.0, "ema_decay": 0.99}
-    config.checkpoint = {"every": 800}
+    config.train = {"steps": 3_000, "batch_size": 64, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 100, "weight_decay": 0.0}
+    config.train["ema_decay"] = 0.99
+    config.checkpoint = {"every": 3_000}
     config.log = {"every": 200, "eval_every": 0, "pictures_every": 0}
     config.evaluate = {"scenes": 16, "batch_size": 250, "draws": 1_000}
     if mode == "tiny":

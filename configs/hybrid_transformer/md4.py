@@ -26,7 +26,6 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.transformer.update({"backend": "dense", "scan": False})
     config.sampling = {"steps": 0}
     config.train = {"steps": 6_000, "batch_size": 256, "learning_rate": 3e-3, "warmup_steps": 100, "weight_decay": 0.0}
-    config.train.ema_decay = 0.999
     config.checkpoint = {"every": 6_000}
     config.log = {"every": 200, "eval_every": 0, "pictures_every": 0}
     config.evaluate = {"scenes": 512, "batch_size": 500, "draws": 1_000_000}

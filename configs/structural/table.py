@@ -1,9 +1,9 @@
 """A structural model of a table of your own: give the file, its columns and the graph.
 
-    python -m experiments.train --config=configs/structural/table.py --workdir=runs/mine
-    python -m experiments.counterfactual --workdir=runs/mine --do=smoker=no --evidence=configs/structural/clinic.csv --num=20
-    python -m experiments.sample --workdir=runs/mine --num=1000 --do=dose=10
-    python -m experiments.evaluate --workdir=runs/mine
+    python -m experiments.train --config=configs/structural/table.py --workdir=runs/clinic
+    python -m experiments.counterfactual --workdir=runs/clinic --do=smoker=no --evidence=configs/structural/clinic.csv --num=20
+    python -m experiments.sample --workdir=runs/clinic --num=1000 --do=dose=10
+    python -m experiments.evaluate --workdir=runs/clinic
 
 The table beside this file is made up (600 rows of no patients: age, sex, smoker, dose, pressure, relapse), so that there is one to begin
 with; nobody claims anything about medicine by it. For yours, copy this file and change the three tables in it. Modes: `tiny` (CI).
