@@ -6,6 +6,9 @@
 Bytes of the standard library; spans of 32 to 64 bytes of rows of 192. Evaluation asks for the bits of a span given both sides ("infill",
 "both") and, by a model of next tokens, given the left side alone ("left"). Modes: `causal` (the baseline: the same rows, weights and
 tokens, next tokens alone), `mixed` (half of the rows each) and `tiny` (CI).
+
+Measured, seed 0, 1,500 steps of 16, 500 held-out rows: the span given both sides 2.089 bits a byte, `causal` given the left alone 1.912: no
+gain [10% less], the right side is not yet read; given the left alone 1.944. `mixed` has not been run.
 """
 
 from configs.common import check_mode
