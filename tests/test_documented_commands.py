@@ -25,6 +25,8 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from causal_gen import build as border
+from causal_gen.types import UserError
 from experiments import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +96,22 @@ def test_commands_are_found():
 @pytest.mark.parametrize("line", MODULES, ids=str)
 def test_a_documented_command_is_understood(line, tmp_path):
     """Its flags by its own parser to the end, its config file with its overrides by the schema; a command behind -- likewise."""
-    understood(line.words[2], [example(word, line.page, tmp_path) for word in line.words[3:]], tmp_path)
+    wrong = misunderstood(line.words[2], [example(word, line.page, tmp_path) for word in line.words[3:]], tmp_path)
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "word", "said"),
+    [
+        ("experiments.train", "--config.train.stepps=3", "stepps"),
+        ("experiments.nothing", "--workdir=runs/x", "there is no"),
+        ("experiments.report", "--wordkir=runs/x", "not understood"),
+        ("launch.local", "--proceses=2", "--proceses"),
+    ],
+)
+def test_a_command_with_a_slip_is_not_understood(module, word, said, tmp_path):
+    words = ["--config=configs/structural/linear.py", "--workdir=runs/x", word] if module == "experiments.train" else [word]
+    assert said in misunderstood(module, words, tmp_path)
 
 
 def example(word: str, page: str, folder: Path) -> str:
@@ -108,22 +125,25 @@ def example(word: str, page: str, folder: Path) -> str:
     return f"--config={folder / 'example.py'}"
 
 
-def understood(module: str, argv: list[str], folder: Path) -> None:
+def misunderstood(module: str, argv: list[str], folder: Path) -> str:
+    """What is wrong with a command's words; empty where they are understood."""
     if module == "pytest":
-        return
+        return ""
     room, _, name = module.partition(".")
-    assert (ROOT / room / f"{name}.py").is_file(), module
+    if not (ROOT / room / f"{name}.py").is_file():
+        return f"there is no {module}"
     own, behind = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv and room == "launch" else (argv, [])
     if behind:
-        assert behind[:2] == ["python", "-m"], behind
-        understood(behind[2], [word.replace("{task}", "3") for word in behind[3:]], folder)
+        if behind[:2] != ["python", "-m"]:
+            return f"not a command of ours behind --: {shlex.join(behind)}"
+        if wrong := misunderstood(behind[2], [word.replace("{task}", "3") for word in behind[3:]], folder):
+            return wrong
     if room == "experiments":
-        experiment(name, [word.replace("{task}", "3") for word in own])
-    else:
-        launcher(name, own, behind, folder)
+        return experiment(name, [word.replace("{task}", "3") for word in own])
+    return launcher(name, own, behind, folder)
 
 
-def experiment(name: str, argv: list[str]) -> None:
+def experiment(name: str, argv: list[str]) -> str:
     command = importlib.import_module(f"experiments.{name}").COMMAND
     seen: dict[str, Any] = {}
     # the parser of the command itself, with other work behind it
@@ -133,23 +153,22 @@ def experiment(name: str, argv: list[str]) -> None:
         for word in argv
         if not re.match(r"--(distributed|coordinator|processes|process|initialization-timeout|heartbeat-timeout)\b", word)
     ]
-    if len(words) < len(argv):
-        assert command.hosts, f"{name} takes no flags of several processes"
-    assert cli.main(idle, words) == 0 and seen, f"experiments.{name} {shlex.join(argv)} was not understood"
+    if len(words) < len(argv) and not command.hosts:
+        return f"{name} takes no flags of several processes"
+    if cli.main(idle, words) or not seen:
+        return f"experiments.{name} {shlex.join(argv)} was not understood"
     values: flags.FlagValues = seen["values"]
     file = values["config"].value if "config" in values else None
     if file and not STANDS_FOR.search(file):
-        fitting(file, {key: value for key, value in seen["overrides"].items() if not STANDS_FOR.search(value)})
+        overrides = {key: value for key, value in seen["overrides"].items() if not STANDS_FOR.search(value)}
+        try:
+            border.complete(border.load_config(str(ROOT / file), overrides))
+        except UserError as error:
+            return str(error)
+    return ""
 
 
-def fitting(file: str, overrides: dict[str, str]) -> None:
-    """The config is there and takes the overrides, by the schema."""
-    from causal_gen import build as border
-
-    border.complete(border.load_config(str(ROOT / file), overrides))
-
-
-def launcher(name: str, own: list[str], behind: list[str], folder: Path) -> None:
+def launcher(name: str, own: list[str], behind: list[str], folder: Path) -> str:
     """A launcher that can print what it would do does so; of the others the parser ends well."""
     module = importlib.import_module(f"launch.{name}")
     tail = ["--", *behind] if behind else []
@@ -161,11 +180,10 @@ def launcher(name: str, own: list[str], behind: list[str], folder: Path) -> None
         with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
             module.main(["--help"])
         known = set(re.findall(r"--[\w-]+", said.getvalue()))
-        assert {word.partition("=")[0] for word in words} <= known
-        return
+        return ", ".join(sorted({word.partition("=")[0] for word in words} - known))
     if not words and not behind:
-        return
-    assert module.main([*words, "--print", *tail]) == 0, shlex.join(words)
+        return ""
+    return f"{name} refused {shlex.join(words)}" if module.main([*words, "--print", *tail]) else ""
 
 
 def rows_of_tables() -> list[tuple[str, list[str]]]:

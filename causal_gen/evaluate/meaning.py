@@ -173,7 +173,7 @@ METRICS: dict[str, Meaning] = {
     ),
     "frechet": Meaning(
         "Frechet distance",
-        "How far the features of drawn pictures are from those of test pictures; beside it real pictures, and their tokens decoded.",
+        "How far the features of drawn pictures are from those of training pictures; beside it test pictures, and their tokens decoded.",
         "down",
     ),
     "class_accuracy": Meaning(
@@ -310,7 +310,7 @@ def _filling(metrics: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("statement", f"by {stated.get('scoring', 'likelihood')}", stated["accuracy"], "", {"chance": stated.get("chance")})
     for name, one in metrics.get("quality", {}).items():
         if name in ("frechet", "class_accuracy") and isinstance(one, Mapping):
-            beside = {"real pictures": one.get("real"), "their tokens": one.get("tokens")}
+            beside = {"test pictures": one.get("real"), "their tokens": one.get("tokens")}
             yield Row(name, "draws", one["value"], "", {key: value for key, value in beside.items() if value is not None})
 
 

@@ -82,13 +82,13 @@ def render(workdir: str | Path, live: Mapping[str, Any] | None = None) -> str:
 
 def template(name: str) -> Any:
     """The Jinja template of that file beside this one; names from configs are escaped, and `style` is the pages' own."""
-    from jinja2 import Environment, select_autoescape
+    from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     here = Path(__file__)
-    found = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
+    found = Environment(loader=FileSystemLoader(here.parent), autoescape=True, trim_blocks=True)
     found.globals["style"] = Markup(here.with_name("page.css").read_text(encoding="utf-8"))
-    return found.from_string(here.with_name(name).read_text(encoding="utf-8"))
+    return found.get_template(name)
 
 
 # -- the parts of the page ---------------------------------------------------------------------------------------------------

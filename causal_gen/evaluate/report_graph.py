@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causal_gen.evaluate import graph_drawing
-from causal_gen.evaluate.workdir import answers
+from causal_gen.evaluate.workdir import answers, as_dict
 from causal_gen.structure.graph import Dag
 from causal_gen.types import GraphError
 
@@ -18,9 +18,8 @@ MISSING_GRAPH, BROKEN_GRAPH = "The config names no graph.", "The graph in the co
 
 def factor_graph(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
     """Nodes and edges of the factors' graph, from `config.model`: `graph` lists (parent, child) pairs, `nodes` may add lone nodes."""
-    model = config.get("model") or {}
-    described = metadata.get("graph")
-    graph = model.get("graph") or (described.get("edges") if isinstance(described, dict) else None) or []
+    model = as_dict(config.get("model"))
+    graph = model.get("graph") or as_dict(metadata.get("graph")).get("edges") or []
     edges = [(str(pair[0]), str(pair[1])) for pair in graph if isinstance(pair, list | tuple) and len(pair) == 2]
     nodes = dict.fromkeys([*(str(node) for node in model.get("nodes") or []), *(name for edge in edges for name in edge)])
     sink = sink_of(config)
@@ -110,8 +109,7 @@ def _interventions(workdir: Path, metrics: Mapping[str, Any], factors: Sequence[
         if isinstance(terms, dict) and terms:
             title = ", ".join(f"{term.rstrip(')')} = {str(value).replace(':', ', ')})" for term, value in terms.items())
             found.setdefault(tuple(sorted(terms)), (title, terms))
-    measured = metrics.get("do")
-    for name in measured if isinstance(measured, dict) else ():
+    for name in as_dict(metrics.get("do")):
         if name in factors:
             found.setdefault((f"do({name})",), (f"do({name})", {f"do({name})": ""}))
     return dict(found.values())

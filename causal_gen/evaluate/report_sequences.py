@@ -17,9 +17,8 @@ from causal_gen.types import UserError
 SHOWN = 16  # positions in the picture of a visibility
 MAX_TEXTS, MAX_LETTERS = 8, 20_000  # files that are shown, and how much of each
 CELL = 12  # pixels of a square in a mask
-MARKS = re.compile(
-    r" {10,}[=^~][=^~ ]*"
-)  # a line of marks; texts stand behind the position of their first token, or that much room and a name
+# a line of marks: texts stand behind the position of their first token, or that much room and a name
+MARKS = re.compile(r" {10,}[=^~][=^~ ]*")
 # what a row may look like, for visibilities that read it: two documents of eight tokens, the first six a prefix; or four blocks and their
 # noisy copies
 EXAMPLE = {

@@ -89,6 +89,11 @@ def beam(
     first = extend(jnp.int32(0), logits[:, -1][copies], found, jnp.zeros((num, beams), bool), state)
     carry = (jnp.int32(1), fork(cache, copies), *first)
     found = jax.lax.while_loop(lambda carry: (carry[0] < steps) & ~carry[3].all(), body, carry)[2]
+    return _ranked(found, length_penalty)
+
+
+def _ranked(found: Beams, length_penalty: float) -> Beams:
+    """The best first, by eq. (1) with its penalty."""
     ranked = found.score / jnp.maximum(found.length, 1) ** length_penalty
     order = jnp.argsort(-ranked, axis=1)
     tokens = jnp.take_along_axis(found.tokens, order[:, :, None], 1)

@@ -293,7 +293,7 @@ def test_figures_of_models_that_fill_in_have_rows_with_what_they_are_held_agains
         "3.5 bit 4.5 left side alone",
         "0.75 0.1 chance",
         "5.5 nat 6.5 evenly",
-        "150.5 14.5 real pictures",
+        "150.5 14.5 test pictures",
     )
     for words in (*beside, "0.875", "0.375", "0.625", "Moved though filled in before"):
         assert words in said, words
