@@ -6,8 +6,8 @@
 MNIST at 14 x 14 and 5 grey levels, 196 tokens: `bits_per_token` of evaluate/metrics.json are bits per dimension, of the masked model a
 bound. Modes: `causal` (next pixels, as many steps), `full` and `full_causal` (28 x 28, ten minutes each) and `tiny` (CI, stand-in strokes).
 
-Measured, seed 0, 500 steps of 32, 250 test digits: a bound of .653 bits a dimension (se .010), `causal` .548 (se .009): 19% above [15%, after
-ten minutes each: the `full` modes have not been run].
+Measured, seed 0, 500 steps of 32, 250 test digits: a bound of .653 bits a dimension (se .010), `causal` .548 (se .009): 19% above
+[15%, after ten minutes each: the `full` modes have not been run].
 """
 
 from ml_collections import ConfigDict
