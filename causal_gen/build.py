@@ -4,9 +4,8 @@
     build(config)                                             ->  Experiment
     train(experiment, workdir), restore(workdir)              ->  Run
 
-Every section of a config is one frozen dataclass, whose fields are the schema (causal_gen/schema.py). The tables below are
-the only place where a name in a config becomes a class; they are an allow-list, imported when asked for. A workdir is
-restored from its `config.json` and checkpoint alone: data, never code.
+Every section of a config is one frozen dataclass, whose fields are the schema (schema.py). The tables below, an allow-list, are where a
+name becomes a class, imported when asked for. A workdir is restored from its `config.json` and checkpoint alone: data, never code.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ DATA = {
     "confounded": "causal_gen.data.confounded:ConfoundedConfig",
     "scm": "causal_gen.data.scm:ScmConfig",
     "table": "causal_gen.data.table:TableConfig",
+    "contexts": "causal_gen.data.contexts:ContextsConfig",
     "wired": "causal_gen.data.wired:WiredConfig",
     "tagging": "causal_gen.data.labelled:TaggingConfig",
     "pairs": "causal_gen.data.pairs:PairsConfig",
@@ -72,6 +72,7 @@ MODELS = {
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
     "structural": "causal_gen.models.structural_config:StructuralConfig",
+    "linear_latent": "causal_gen.models.linear_latent_config:LinearLatentConfig",
 }
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
@@ -88,6 +89,7 @@ EVALUATION = {  # what is measured of a family
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
     "structural": "causal_gen.evaluate.structural:evaluate",
+    "linear_latent": "causal_gen.evaluate.latents:evaluate",
 }
 SECTIONS = {
     "sampling": "causal_gen.sampling.base:SamplingConfig",
@@ -121,9 +123,8 @@ class Experiment:
 def load_config(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     """The locked config of `get_config(arg)` in the file `path`, "configs/x/y.py" or "configs/x/y.py:arg".
 
-    `overrides` maps dotted paths to values; text is read by the type of the field it goes to ("none", "1e3", "yes", "1,2,2").
-    An override that fits no field stays as it is, and `build` names it among all other problems. Raises `ConfigError`
-    for a file that is missing or does not run.
+    `overrides` maps dotted paths to values; text is read by the type of the field it goes to ("none", "1e3", "yes", "1,2,2"). One that
+    fits no field stays as it is, and `build` names it among all other problems. Raises `ConfigError` for a file that does not run.
     """
     file, _, arg = path.partition(".py:")
     file = file if not arg and not path.endswith(".py:") else file + ".py"
@@ -207,8 +208,7 @@ def _hint(tree: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 def build(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """Everything that a config describes, checked. Statistics of the data are fitted here unless `data.stats` holds them.
 
-    Raises `ConfigError` with every problem at once: unknown keys (with the nearest known one), wrong types, values out
-    of range, values that contradict each other.
+    Raises `ConfigError` with every problem at once: unknown keys (with the nearest known one), wrong types, values out of range or at odds.
     """
     tree = config.to_dict() if isinstance(config, ConfigDict) else copy.deepcopy(dict(config))
     parts, stats = _convert(tree)
@@ -361,10 +361,9 @@ def reopen(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> E
 def restore(workdir: str | Path, overrides: Mapping[str, Any] | None = None, step: int | str | None = None) -> Run:
     """The model and its parameters (EMA where trained) from a workdir alone: the latest, those of `step`, or the "best".
 
-    `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first
-    touched, so that a run restores where its dataset is gone. Parameters come to lie on the config's mesh as in training, whatever mesh
-    they were saved from; a single device holds them all. Raises `WorkdirError`, `CheckpointError`, and `ConfigError` for a mesh that does
-    not fit the devices.
+    `overrides` changes its stored config, for instance {"sampling.steps": 25}. `run.data` is opened when it is first touched, so that a run
+    restores where its dataset is gone. Parameters come to lie on the config's mesh as in training, whatever mesh they were saved from; a
+    single device holds them all. Raises `WorkdirError`, `CheckpointError`, and `ConfigError` for a mesh that does not fit the devices.
     """
     from causal_gen.parallel import hosts, mesh, rules
     from causal_gen.train.checkpoint import load_params

@@ -89,9 +89,11 @@ def _meaning(trained: Any) -> str:
 
     if getattr(trained.model, "spans", None):
         return f"{questions.GUMBEL}."
-    edges = ", ".join(f"{parent} -> {child}" for parent, child in trained.model.graph.edges if child in trained.model.actable)
+    told = hasattr(trained.model, "found_edges")  # a model that finds its graph has it among its parameters
+    pairs = trained.model.found_edges(trained.params) if told else trained.model.graph.edges
+    edges = ", ".join(f"{parent} -> {child}" for parent, child in pairs if child in trained.model.actable)
     drawn = "; of discrete factors also on the Gumbel-max choice of noise, others being possible" if _discrete(trained) else ""
-    return f"{questions.MEANING}{drawn}. Graph of the factors: {edges or 'no edges'}."
+    return f"{questions.MEANING}{drawn}. Graph of the factors{', as found' if told else ''}: {edges or 'no edges'}."
 
 
 def _discrete(trained: Any) -> bool:

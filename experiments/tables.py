@@ -1,4 +1,4 @@
-"""Answers about rows of a table as CSV: a line for every row and every value of a range, categories by name."""
+"""Answers about rows of a table as CSV: a line for every row and every value of a range, categories by name, a vector place by place."""
 
 from __future__ import annotations
 
@@ -17,23 +17,38 @@ KINDS = ("factual", "reconstruction", "counterfactual", "truth")
 
 def beside(answers: Mapping[str, Any], question: Any, num: int, order: Iterable[str]) -> dict[str, np.ndarray]:
     """Columns of a counterfactual: row, the values of its ranges, and each entry as it was, as reconstructed, as it would have been, and
-    as it truly would have been where that is known, entries in `order`. All have `num` times the number of cells of the question."""
+    as it truly would have been where that is known, entries in `order` and then what the model tells beyond them. All have `num` times
+    the number of cells of the question."""
     columns, cells = _keys(question, num), len(list(question.cells()))
-    for name in (name for name in order if name in answers["counterfactual"][0]):
+    for name in _names(answers["counterfactual"][0], order):
         for kind in KINDS:
             found = answers[kind]
             if found is None or name not in (found[0] if isinstance(found, list) else found):
                 continue
             per_cell = [cell[name] for cell in found] if isinstance(found, list) else [found[name]] * cells
-            columns[f"{kind}_{name}"] = np.stack([np.asarray(value) for value in per_cell], 1).reshape(-1)
+            columns |= _columns(f"{kind}_{name}", per_cell)
     return columns
 
 
 def drawn(rows: list[dict[str, Any]], question: Any, num: int, order: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns of samples: row, the values of the ranges of their intervention, and each entry, in `order`."""
-    names = [name for name in order if name in rows[0]]
-    entries = {name: np.stack([np.asarray(row[name]) for row in rows], 1).reshape(-1) for name in names}
-    return {**_keys(question, num), **entries}
+    """Columns of samples: row, the values of the ranges of their intervention, each entry, in `order`, then what else the model tells."""
+    columns = _keys(question, num)
+    for name in _names(rows[0], order):
+        columns |= _columns(name, [row[name] for row in rows])
+    return columns
+
+
+def _names(found: Mapping[str, Any], order: Iterable[str]) -> list[str]:
+    known = [name for name in order if name in found]
+    return known + [name for name in found if name not in known]
+
+
+def _columns(name: str, cells: list[Any]) -> dict[str, np.ndarray]:
+    """A column of values [b] or one a place of vectors [b, p], the cells of a row following one another."""
+    stacked = np.stack([np.asarray(value) for value in cells], 1)
+    if stacked.ndim == 2:
+        return {name: stacked.reshape(-1)}
+    return {f"{name}[{i}]": stacked[..., i].reshape(-1) for i in range(stacked.shape[-1])}
 
 
 def _keys(question: Any, num: int) -> dict[str, np.ndarray]:

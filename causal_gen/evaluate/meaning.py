@@ -56,6 +56,11 @@ METRICS: dict[str, Meaning] = {
         "on true pictures stands beside it.",
         "down",
     ),
+    "direction": Meaning(
+        "Right direction",
+        "Share of scenes in which what the instrument reads moved the way it truly would; beside it, R2 of the readings for the truth.",
+        "up",
+    ),
     "accuracy": Meaning(
         "Class kept",
         "Share of counterfactual pictures in which a classifier still reads the right class; its accuracy on true pictures "
@@ -95,6 +100,9 @@ METRICS: dict[str, Meaning] = {
         "Mean absolute correlation of each factor with the latent block that the best one-to-one matching gives it.",
         "up",
     ),
+    "order_right": Meaning("Causal order", "1 where no effect was found before its cause, else 0.", "up"),
+    "wrong_edges": Meaning("Wrong edges", "Pairs of latents between which an edge is missing, too many, or the wrong way round.", "down"),
+    "mixing": Meaning("Mixing", "How far what the latents were mixed by is off, latents in units of their standard deviation.", "down"),
     "expectation": Meaning(
         "Interventional mean",
         "Error of the mean of model samples under an intervention whose answer is known.",
@@ -341,6 +349,8 @@ def _intervention(factor: str, found: Mapping[str, Any]) -> Iterator[Row]:
         beside = _beside(tool, floor="true image", copy="factual image", chance="chance")
         metric = "effectiveness" if "mae" in tool else "accuracy"
         yield Row(metric, f"{name} read from the image", tool.get("mae", tool.get("accuracy")), tool.get("unit", ""), beside)
+        if "direction" in tool:
+            yield Row("direction", f"{name} read from the image", tool["direction"], "", {"R2": tool["r2"]})
     for name, tool in found.get("held", {}).items():
         yield Row("held", f"{name} read from the image", tool["change"], tool["unit"], _beside(tool, floor="true image"))
     if "non_descendants_z" in found:
@@ -356,6 +366,11 @@ def _latents(metrics: Mapping[str, Any]) -> Iterator[Row]:
             yield Row(name, "all factors", dci[name], "", {"the labels as latents": dci.get("labels", {}).get(name)})
     if "mcc" in metrics:
         yield Row("mcc", "block means", metrics["mcc"]["blocks"], "", {"single entries": metrics["mcc"]["codes"]})
+    if found := metrics.get("latents", {}):
+        yield Row("mcc", "latents", found["mcc"])
+        yield Row("order_right", "latents", float(found["order"]))
+        yield Row("wrong_edges", "context 0", float(found["wrong"]))
+        yield Row("mixing", "largest entry", found["mixing"])
     for known in metrics.get("expectations", []):
         about = f"{known['effect']} given do({known['do']}={known['value']:g})"
         yield Row("expectation", about, known["error"], "", {"model": known["mean"], "truth": known["truth"]})

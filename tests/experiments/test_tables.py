@@ -76,3 +76,17 @@ def test_fewer_rows_than_parameters_are_warned_about_with_the_numbers(call, tmp_
     wide = ["--config.train.steps=1", "--config.model.default.widths=200", "--config.log.eval_every=0"]
     answer = call("train", f"--config={CONFIG}", f"--workdir={tmp_path / 'w'}", *wide)
     assert answer.code == 0 and "warning: the mechanism of 'pressure' has 1,602 parameters, and there are 480 training rows" in answer.err
+
+
+def test_a_vector_is_a_column_a_place_and_what_a_model_finds_is_told(call, tmp_path):
+    """A model of hidden latents answers with them, and with the graph among them that it has found."""
+    config = "configs/linear_latent/interventions.py:tiny"
+    assert call("train", f"--config={config}", f"--workdir={tmp_path}").code == 0
+    answer = call("counterfactual", f"--workdir={tmp_path}", "--do=z2=0:1:2", "--num=3", f"--out={tmp_path}")
+    assert answer.code == 0 and "Graph of the factors, as found: z" in answer.err, answer
+    found = read(tmp_path / "counterfactual.csv")
+    assert [float(row["counterfactual_z2"]) for row in found] == [0, 1] * 3 and "factual_z2" not in found[0]
+    assert all(abs(float(row[f"factual_x[{i}]"]) - float(row[f"reconstruction_x[{i}]"])) < 1e-3 for row in found for i in range(8))
+    answer = call("sample", f"--workdir={tmp_path}", "--do=z1=2", "--num=4", f"--out={tmp_path}")
+    assert answer.code == 0 and [float(row["z1"]) for row in read(tmp_path / "samples.csv")] == [2.0] * 4
+    assert call("evaluate", f"--workdir={tmp_path}").code == 0 and call("report", f"--workdir={tmp_path}").code == 0
