@@ -72,6 +72,7 @@ MODELS = {
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
     "structural": "causal_gen.models.structural_config:StructuralConfig",
+    "bidirectional": "causal_gen.models.bidirectional_config:BidirectionalConfig",
     "linear_latent": "causal_gen.models.linear_latent_config:LinearLatentConfig",
 }
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
@@ -89,6 +90,7 @@ EVALUATION = {  # what is measured of a family
     "labeller": "causal_gen.evaluate.labels:evaluate",
     "embedder": "causal_gen.evaluate.retrieval:evaluate",
     "structural": "causal_gen.evaluate.structural:evaluate",
+    "bidirectional": "causal_gen.evaluate.axioms:evaluate",
     "linear_latent": "causal_gen.evaluate.latents:evaluate",
 }
 SECTIONS = {

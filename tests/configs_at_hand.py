@@ -18,6 +18,7 @@ FIRST = (  # one a family
     "configs/causal_transformer/text.py",
     "configs/hybrid_transformer/gpt_bert.py",
     "configs/structural/triangle.py",
+    "configs/bidirectional/dear.py",
 )
 
 

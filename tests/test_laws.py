@@ -28,7 +28,7 @@ from causal_gen.train import loop
 from causal_gen.train.optim import assign_groups
 from causal_gen.train.step import make_init, make_step
 
-FAMILIES = ("diffusion_ae", "causal_transformer", "hybrid_transformer", "structural")
+FAMILIES = ("diffusion_ae", "causal_transformer", "hybrid_transformer", "structural", "bidirectional")
 every_config = pytest.mark.parametrize("path", worked("diffusion_ae"))
 every_family = pytest.mark.parametrize("path", [path for family in FAMILIES for path in worked(family)])
 KEY = jax.random.key(0)

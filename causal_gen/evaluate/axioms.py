@@ -165,7 +165,7 @@ def intervene(scenes: Scenes, factor: str, values: np.ndarray, reconstruction: n
             }
             for name in below
         }
-    out["effectiveness"] = scores.effectiveness(scenes.bench, factor, values, answer["image"], truth, scenes.readings)
+    out["effectiveness"] = scores.effectiveness(scenes.bench, factor, values, answer["image"], truth, scenes.readings, scenes.batch)
     stays = {*still, *(tool.name for tool in scenes.bench.instruments if tool.name not in ask.model.factors)}
     out["held"] = scores.held(scenes.bench, stays, answer["image"], truth, scenes.batch, scenes.readings)
     before, after = ask.latents(scenes.noise), ask.latents(scenes.noise, act)

@@ -93,10 +93,13 @@ def effectiveness(
     answer: np.ndarray,
     truth: Mapping[str, np.ndarray] | None,
     factual: Mapping[str, np.ndarray],
+    batch: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
     """What every instrument reads from the counterfactual images, against the truth (the intervened value alone without one).
 
-    `factual` holds the readings of the factual images. `read` is the share of scenes that the figures rest on.
+    `factual` holds the readings of the factual images. `read` is the share of scenes that the figures rest on. Of what moves in the truth,
+    `direction` is the share of scenes in which the reading moves the same way (one that reads nothing moves the wrong way), and `r2` how
+    well the readings follow the truth over the scenes.
 
     `values` and readings are [b], pictures [b, h, w, c].
     """
@@ -118,8 +121,25 @@ def effectiveness(
             entry["floor"] = _compare(tool, tool.read(truth["image"]), target, keep)
         entry["chance"] = _compare(tool, target[shuffle], target, keep)
         entry["read"] = float(np.mean(keep & np.isfinite(found)))
+        if truth is not None and tool.kind == "mae":
+            entry |= _followed(found[keep], target[keep], np.asarray(factual[tool.name])[keep], np.asarray(batch[tool.name])[keep])
         out[tool.name] = entry
     return out
+
+
+def _followed(found: np.ndarray, target: np.ndarray, read: np.ndarray, before: np.ndarray) -> dict[str, float]:
+    """`direction` and `r2` of readings `found` against `target`, from the factual readings `read` and values `before`; all [b].
+
+    Readings are of one instrument, so that what it errs by alike on both pictures moves nothing. {} where the truth hardly moves.
+    """
+    told = np.isfinite(found)
+    if not told.any():
+        return {}
+    moved = np.abs(target - before) > 1e-3 * np.ptp(target) + 1e-9  # by more than what computing it anew does
+    if moved.mean() < 0.05:
+        return {}
+    right = np.sign(found - read) == np.sign(target - before)  # NaN has no sign that is right
+    return {"direction": float(right[moved].mean()), "r2": disentangle.r2(target[told], found[told])}
 
 
 def held(

@@ -48,6 +48,11 @@ def test_the_true_mechanism_is_found_to_be_exact(measured):
         assert found["non_descendants_z"] == 0.0
         assert all(child["mae"] < 1e-5 < child["copy"] for child in found["children"].values())
         assert all(abs(tool["mae"] - tool["floor"]) < 1e-3 for tool in found["effectiveness"].values())
+        followed = [tool for tool in found["effectiveness"].values() if "direction" in tool]
+        assert len(followed) == 1 + len(found["children"]) and min(tool["r2"] for tool in followed) > 0.99, factor
+        assert min(tool["direction"] for tool in followed) >= 0.9, (
+            factor
+        )  # what moves by less than the instrument's error may read as still
         assert all(abs(tool["excess"]) < 1e-3 for tool in found["held"].values())
     assert set(out["do"]["angle"]["children"]) == {"shadow_length", "shadow_position"}
     assert out["do"]["angle"]["not_propagated"] > 1e-3 and "not_propagated" not in out["do"]["shadow_length"]
@@ -62,6 +67,7 @@ def test_the_identity_composes_perfectly_and_fails_effectiveness(measured):
     for factor, found in out["do"].items():
         own = found["effectiveness"][factor]
         assert own["mae"] > 20 * own["floor"] and own["mae"] > 0.3 * own["chance"], factor
+        assert own["direction"] == 0 and own["r2"] < 0.5, factor  # a picture handed back moves nowhere
         assert abs(found["mae"] - found["copy"]) < 1e-6
 
 
