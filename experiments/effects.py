@@ -67,6 +67,8 @@ def run(values: Any, overrides: dict[str, str]) -> None:
     trained = border.restore(values.workdir, overrides)
     if getattr(trained.model, "spans", None) or trained.model.predict is None:
         raise cli.UsageError("effects are of models of named numbers; of a sequence ask experiments.counterfactual")
+    if hidden := [name for name in (values.cause, values.outcome) if name in trained.model.actable and name not in trained.data.entries]:
+        raise cli.UsageError(f"{hidden[0]} is in no row of the data, which say nothing of how it varies; ask experiments.counterfactual")
     contrasts = _contrasts(values, trained)
     if _value(values, trained, "from") == _value(values, trained, "to"):
         raise cli.UsageError("--from and --to are the same value, between which nothing changes; give two")

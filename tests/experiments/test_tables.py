@@ -90,3 +90,5 @@ def test_a_vector_is_a_column_a_place_and_what_a_model_finds_is_told(call, tmp_p
     answer = call("sample", f"--workdir={tmp_path}", "--do=z1=2", "--num=4", f"--out={tmp_path}")
     assert answer.code == 0 and [float(row["z1"]) for row in read(tmp_path / "samples.csv")] == [2.0] * 4
     assert call("evaluate", f"--workdir={tmp_path}").code == 0 and call("report", f"--workdir={tmp_path}").code == 0
+    answer = call("effects", f"--workdir={tmp_path}", "--cause=z1", "--outcome=z2", "--from=0", "--to=1")
+    assert answer.code == 2 and "z1 is in no row of the data" in answer.err
