@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from causal_gen.types import Bool, Float
+from causal_gen.types import Bool, Entry, Float
 
 QUANTILES = 65  # levels 0, 1/64, ..., 1: enough for a piecewise linear marginal
+LABELLED = Entry((), "bool", "", None, None, "whether the row's labels are known")
 
 
 def label_mask(seed: int, size: int, fraction: float) -> Bool[np.ndarray, "size"]:
@@ -18,6 +19,11 @@ def label_mask(seed: int, size: int, fraction: float) -> Bool[np.ndarray, "size"
     mask = np.zeros(size, bool)
     mask[order[: max(1, round(fraction * size))]] = True
     return mask
+
+
+def mask_entry(fraction: float) -> dict[str, Entry]:
+    """The entry that `withhold` adds to rows of a set of which so large a share keeps its labels: none where all do."""
+    return {"label_mask": LABELLED} if fraction < 1 else {}
 
 
 def withhold(batch: Mapping[str, np.ndarray], names: Iterable[str], mask: Bool[np.ndarray, "b"]) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import digits, idx, morphology, storage, workers
-from causal_gen.data.labels import label_mask, statistics, withhold
+from causal_gen.data.labels import label_mask, mask_entry, statistics, withhold
 from causal_gen.data.storage import Column, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical, read_by
 from causal_gen.types import DataError, Entry, Float, Int
@@ -68,12 +68,13 @@ class MorphoMNISTConfig:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """Image, factors with units and ranges, and the class, which is no factor of the graph."""
+        """Image, factors with units and ranges, the class, which is no factor of the graph, and which rows are labelled if not all are."""
         return {
             "image": Entry((28, 28, 1), "float32", "", 0.0, 1.0, "grey image, strokes bright"),
             "thickness": Entry((), "float32", "pixel", 0.5, 6.5, "mean stroke thickness; its law has no upper end, .02% lie above 6.5"),
             "intensity": Entry((), "float32", "grey level", 64.0, 255.0, "median grey level of the stroke"),
             "digit": Entry((), "int32", "", 0.0, 9.0, "class of the digit"),
+            **mask_entry(self.label_fraction),
         }
 
     def make(self) -> MorphoMNIST:

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import raster, storage
-from causal_gen.data.labels import label_mask, statistics, withhold
+from causal_gen.data.labels import label_mask, mask_entry, statistics, withhold
 from causal_gen.data.storage import Column, Columns, Fetch, Recipe
 from causal_gen.scm.intervention import Acts, Intervention, canonical, read_by
 from causal_gen.types import Array, Entry, Float, Int
@@ -67,10 +67,10 @@ class PendulumConfig:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """The image and the four factors, with units and the ranges that the simulator covers."""
+        """The image, the four factors, with units and the ranges that the simulator covers, and which rows are labelled if not all are."""
         size = self.image_size
         factors = {name: Entry((), "float32", UNITS[name], *RANGES[name], TEXTS[name]) for name in FACTORS}
-        return {"image": Entry((size, size, 3), "float32", "", 0.0, 1.0, "RGB image"), **factors}
+        return {"image": Entry((size, size, 3), "float32", "", 0.0, 1.0, "RGB image"), **factors, **mask_entry(self.label_fraction)}
 
     def make(self) -> Pendulum:
         """The source, its scenes in memory (3 kB a scene at 32 pixels); the first call builds the set (data/storage.py).

@@ -33,8 +33,9 @@ class Described:
         del split, indices, do
 
     def stats(self) -> dict[str, Any]:
-        """Of every number an example (entries of no axes): the uniform law on its support, on 0 to 1 where that is unbounded."""
-        return {name: _uniform(entry) for name, entry in self.entries.items() if not entry.shape}
+        """Of every number an example (entries of no axes that say no yes or no): the uniform law on its support, on 0 to 1 where that is
+        unbounded."""
+        return {name: _uniform(entry) for name, entry in self.entries.items() if not entry.shape and entry.dtype != "bool"}
 
 
 def _uniform(entry: Entry) -> dict[str, Any]:
