@@ -17,6 +17,7 @@ import argparse
 import ctypes
 import dataclasses
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,6 +31,9 @@ POLL = 0.05  # seconds between two looks at the processes
 GRACE = 1.5  # seconds in which the others may still say why they end, before they are killed
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 MENDABLE = 2  # the exit code of a command whose user has to mend something
+GLOO = re.compile(  # says that it is connected, at every new group of devices
+    r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks\. Expected number of connected peer ranks is : \d+"
+)
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of one that a signal ended which was sent to it or to another
 
 
@@ -179,8 +183,9 @@ def environment(given: Mapping[str, str], devices: int | None) -> dict[str, str]
 
 def copy_lines(process: int, lines: IO[str] | None) -> None:
     for line in lines or ():
-        if not line.startswith("[Gloo] Rank"):  # says that it is connected, at every new group of devices
-            sys.stdout.write(f"[{process}] {line.rstrip()}\n")
+        shown = GLOO.sub("", line)  # nothing else of the line is lost: a thread of C++ may write it into the middle of one of Python's
+        if shown == line or shown.strip():
+            sys.stdout.write(f"[{process}] {shown.rstrip()}\n")
             sys.stdout.flush()
 
 

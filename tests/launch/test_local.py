@@ -40,6 +40,14 @@ def test_children_get_their_number_port_and_devices_and_lines_are_told_apart():
         assert mine[1] == f"[{k}] to stderr"
 
 
+def test_what_gloo_says_is_left_out_and_nothing_else_of_its_line_is_lost():
+    said = "[Gloo] Rank 1 is connected to 3 peer ranks. Expected number of connected peer ranks is : 3"
+    broken = "[Gloo] Rank 1 is con"
+    code = f"print({said!r}); print({said + 'reads train'!r}); print({'step' + said + ' 6/6'!r}); print({broken!r}); print()"
+    done = launched("--processes=1", code=code)
+    assert done.stdout.splitlines()[1:] == ["[0] reads train", "[0] step 6/6", f"[0] {broken}", "[0] "]
+
+
 def test_a_killed_process_is_named_the_rest_is_ended_and_all_start_again(tmp_path):
     code = f"""
         first = not os.path.exists({str(tmp_path / "again")!r})
