@@ -14,6 +14,7 @@ import difflib
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -105,19 +106,27 @@ def spell(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if hint is types.NoneType:
         return "None"
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return re.sub(r"(\w+\.)+(?=\w)", "", str(hint))  # without the modules of its types
 
 
 def parse(text: str, hint: Any) -> Any:
     """What `text`, typed on a command line, means for a field of type `hint`.
 
-    Text that cannot be of that type comes back unchanged, for `convert` to refuse it with its path.
+    Text that cannot be of that type comes back unchanged, for `convert` to refuse it with its path; sections come back as they were read,
+    for it to name the key that is wrong in them.
     """
     for option in _options(hint):
         value = _parse_one(text.strip(), option)
         if _value(option, value, "", []) is not BAD:
             return value
-    return text
+    held = _structure(text)
+    return held if _has_sections(held) else text
+
+
+def _has_sections(value: Any) -> bool:
+    return isinstance(value, Mapping) or isinstance(value, (list, tuple)) and any(map(_has_sections, value))
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -207,7 +216,7 @@ def _union(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
             found = _value(option, value, path, inner)
         if found is not BAD:
             return found
-    if isinstance(value, Mapping) and inner:  # the reasons inside a section say more than the union does
+    if inner and _has_sections(value):  # the reasons inside a section say more than the union does
         problems.extend(inner)
         return BAD
     return _refuse(hint, value, path, problems)

@@ -123,6 +123,13 @@ def test_text_means_what_the_field_says(keys, text, value):
     assert found == value and type(found) is type(value)
 
 
+def test_what_is_wrong_in_a_list_of_sections_is_named_where_it_is():
+    hint, problems = tuple[Inner, ...] | None, []
+    schema._value(hint, schema.parse('[{"width": 3}, {"width": 99}]', hint), "layers", problems)
+    assert problems == ["layers[1].width: must lie in [1, 64], got 99"]
+    assert schema.spell(hint) == "tuple[Inner, ...] | None"
+
+
 def test_a_tree_comes_back_from_its_dataclass():
     tree = schema.to_tree(Outer(mult=(3,), edges=(("a", "b"),), inner=Inner(5)))
     assert tree["inner"] == {"width": 5, "kind": "mlp"} and tree["edges"] == [["a", "b"]]
