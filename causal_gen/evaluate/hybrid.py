@@ -7,6 +7,8 @@
     null, takes   as in sequences.py;  earlier: share of tokens filled in before an intervened one that it moves, must be 0;
                   later: share of the tokens filled in after it that it moves, over the rows in which it was another           (4)
     unmasking     what the order of filling in does (evaluate/unmasking.py)                                                     (5)
+    spread        of a bound: sqrt(mean of (a - b)^2 / 2), nats a token, of two estimates a, b of the same row, with masks of their
+                  own, on `settings.scenes` rows: what chance adds to the figure of a row                                       (6)
 
 Letters: b batch, t position.
 
@@ -45,6 +47,8 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     progress("evaluate: " + ", ".join(f"{name} {told['value']:.4f}" for name, told in out["objectives"].items()) + " nats a token")
     out["heldout"] = likelihood.heldout(run.model, run.params, key, run.data, batch_size=settings.batch_size)
     progress("evaluate: " + sequences.summary(out["heldout"]))
+    if run.model.likelihood == "bound":
+        out["spread"] = uncertainty(run.model, run.params, key, run.data, indices, settings.batch_size)
     if any(o.kind in FILLED for o in run.model.config.objectives):
         out["pseudo"] = pseudo(run.model, run.params, run.data, indices, settings.batch_size)
     if told := infill(run.model, run.params, key, run.data, indices, settings.batch_size):
@@ -77,6 +81,16 @@ def objectives(model: Any, params: Params, key: Key, source: Any, batch_size: in
             found.setdefault(name, []).append(np.asarray(nll, np.float64))
     rates = {name: likelihood.rate(np.concatenate(parts)[:size], np.ones(size)) for name, parts in found.items()}
     return {name: {"value": value, "se": error} for name, (value, error) in rates.items()}
+
+
+def uncertainty(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> float:
+    """(6)."""
+    first, second = (
+        likelihood.nats(model, params, one, source, indices, batch_size) for one in jax.random.split(jax.random.fold_in(key, 6))
+    )
+    rows = source.gather("test", indices)
+    tokens = np.asarray(rows.get("loss_mask", np.ones(rows["tokens"].shape)), np.float64).sum(1)
+    return float(np.sqrt(np.mean(((first - second) / tokens) ** 2) / 2))
 
 
 @functools.partial(jax.jit, static_argnums=0)

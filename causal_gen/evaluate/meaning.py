@@ -147,6 +147,7 @@ METRICS: dict[str, Meaning] = {
         "down",
     ),
     "pseudo": Meaning("Nats given all others", "What a token costs given all other tokens of its row; no probability of the row.", "down"),
+    "spread": Meaning("Spread of the bound", "How far a row's bound, a token, differs between two draws of masks.", "down"),
     "row_right": Meaning("Rows all right", "Share of rows in which every scored token is the likeliest one.", "up"),
     "infill": Meaning(
         "Bits to fill in a span", "What a token of a hidden span costs with both sides seen; beside it with the left side alone.", "down"
@@ -298,6 +299,8 @@ def _filling(metrics: Mapping[str, Any]) -> Iterator[Row]:
     """Of models that fill in and mix objectives."""
     for name, one in metrics.get("objectives", {}).items():
         yield Row("objective", name, one["value"], "nat", {"standard error": one["se"]})
+    if "spread" in metrics:
+        yield Row("spread", "a few rows", metrics["spread"], "nat")
     if "pseudo" in metrics:
         yield Row("pseudo", "a few rows", metrics["pseudo"]["value"], "nat", {"standard error": metrics["pseudo"]["se"]})
     if {"both", "left"} <= set(metrics.get("infill", {})):

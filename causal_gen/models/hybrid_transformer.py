@@ -229,13 +229,14 @@ class HybridTransformer(CausalTransformer):
         return categorical.nll(self._logits(params, h), jnp.maximum(arranged.targets, 0))
 
     def _hidden_loss(
-        self, params: Params, o: ObjectiveConfig, key: Key, at: Float[Array, "b"], batch: Batch, hiding: ObjectiveConfig | None = None
-    ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+        self, params: Params, o: ObjectiveConfig, key: Key, at: Float[Array, "b"], batch: Batch, hiding: ObjectiveConfig | None = None,
+        other: Bool[Array, ""] | bool = False,
+    ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:  # fmt: skip
         """Nats a token of tokens hidden as `key` and `at` say, and the log-probability of having hidden these; `hiding` says how they are
-        hidden where that is not the objective's own way."""
+        hidden where that is not the objective's own way, `other` asks for those that are not (objectives.hide)."""
         tokens, scored = batch[self.config.tokens], self._scored(batch)
         w = masking.powers(params["schedule"]) if o.schedule.kind == "learned" and o.kind == "diffusion" else None
-        row = objectives.hide(hiding or o, key, at, tokens, scored, self.mask, self.vocabulary, w)
+        row = objectives.hide(hiding or o, key, at, tokens, scored, self.mask, self.vocabulary, w, other)
         if o.kind == "permuted" and hiding is None:
             rank = objectives.ranks(o, jax.random.fold_in(key, 2), row.hidden)
             arranged = objectives.pseudo(tokens, row.hidden, rank, row.weight, self.mask)
@@ -326,18 +327,16 @@ class HybridTransformer(CausalTransformer):
         raise ConfigError("pseudo-likelihood: no objective fills in masks, so that none sees both sides; ask for the likelihood")
 
     def _bound(self, params: Params, o: ObjectiveConfig, key: Key, batch: Batch) -> Float[Array, "b"]:
-        """Nats a token at most: the loss of diffusion, for other masks that of ARDM; draws lie in a stratum each."""
-        hiding = None
-        if o.kind == "permuted" and o.order == "identity":
-            o = dataclasses.replace(o, low=1.0, high=1.0)
-        elif o.kind != "diffusion":
-            hiding = dataclasses.replace(o, kind="any_order", visibility="", hides="scored", kept=0.0, noise=0.0)
-        num, draws = batch[self.config.tokens].shape[0], self.config.draws
+        """Nats a token at most: the loss of diffusion, for other masks that of ARDM; draws lie in a stratum each, coupled ones in pairs."""
+        o, hiding = objectives.bounding(o)
+        num, draws, coupled = batch[self.config.tokens].shape[0], self.config.draws, self.config.coupled
 
         def one(total: Array, draw: Array) -> tuple[Array, None]:
-            keys = jax.random.split(jax.random.fold_in(key, draw))
-            at = (draw + jax.random.uniform(keys[0], (num,))) / draws
-            return total + self._hidden_loss(params, o, keys[1], at, batch, hiding)[0], None
+            keys = jax.random.split(jax.random.fold_in(key, draw // 2 if coupled else draw))
+            at = ((draw // 2 if coupled else draw) + jax.random.uniform(keys[0], (num,))) / draws
+            other = coupled & (draw % 2 == 1)
+            at = jnp.where(other, 1 - at, at)
+            return total + self._hidden_loss(params, o, keys[1], at, batch, hiding, other)[0], None
 
         return jax.lax.scan(one, jnp.zeros((num,)), jnp.arange(draws))[0] / draws
 

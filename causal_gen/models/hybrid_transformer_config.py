@@ -98,7 +98,8 @@ class HybridTransformerConfig(CausalTransformerConfig):
     objectives, mixer: what it is trained for (models/mixing.py).  drawn: the objective by which it is drawn and scored ("": the first);
     next tokens are drawn left to right, masked ones as the section sampling says (sampling/unmask_config.py).
     mask: the token of the data that stands for what is hidden; it has to be one that the data reserves (none: a token of its own).
-    draws: calls of the network a row that a bound on the likelihood takes.
+    draws: calls of the network a row that a bound on the likelihood takes; `coupled` ones are pairs of complementary masks, so that a pair
+    hides every token once (DiffuCoder).
     """
 
     name: str = "hybrid_transformer"
@@ -107,6 +108,7 @@ class HybridTransformerConfig(CausalTransformerConfig):
     drawn: str = ""
     mask: int | None = None
     draws: int = at_least(8, 1)
+    coupled: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -120,6 +122,14 @@ class HybridTransformerConfig(CausalTransformerConfig):
             raise ConfigError(f"drawn: there is no objective {self.drawn!r}; they are {', '.join(names)}")
         if self.way.kind not in ("next", *FILLED):
             raise ConfigError(f"drawn: {self.way.called!r} says nothing of a whole row; name one of the kinds next, {', '.join(FILLED)}")
+        if self.coupled and self.draws % 2:
+            raise ConfigError(f"coupled draws come in pairs, and draws={self.draws} is odd; give an even number")
+        schedule = self.way.schedule
+        if self.coupled and (self.way.kind != "diffusion" or self.way.parts > 1 or schedule.kind != "linear" or schedule.steps):
+            raise ConfigError(
+                f"coupled draws are of diffusion over whole tokens under a linear schedule in continuous time, and {self.way.called!r} is "
+                "not that; set coupled to false"
+            )
         if self.prefixes or self.latents or self.capture or self.transformer.experts > 1 or self.transformer.gates:
             raise ConfigError("prefixes, latents, capture, experts and gates are about next tokens alone; leave them off")
         if self.cache != CacheConfig() or self.stride > 1:

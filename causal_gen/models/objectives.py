@@ -63,16 +63,17 @@ class Hidden:
 
 def hide(
     o: ObjectiveConfig, key: Key, at: Float[Array, "b"], tokens: Int[Array, "b t"], scored: Bool[Array, "b t"], mask: int,
-    vocabulary: int, w: Float[Array, "v"] | None = None,
+    vocabulary: int, w: Float[Array, "v"] | None = None, other: Bool[Array, ""] | bool = False,
 ) -> Hidden:  # fmt: skip
-    """A row as an objective in a row shows it; `at` are uniform numbers that say how much is hidden, `w` a learned schedule."""
+    """A row as an objective in a row shows it; `at` are uniform numbers that say how much is hidden, `w` a learned schedule. Diffusion of
+    whole tokens at 1 - at under a linear schedule hides by `other` just those that it shows at `at` (Gong et al. 2025, sec. 5)."""
     allowed = jnp.ones_like(scored) if o.hides == "all" else scored
     count, shown, time = allowed.sum(-1), None, None
     if o.kind == "diffusion":
         time = o.schedule.time(at)
         chance = o.schedule.hidden(time)[:, None] if w is None else masking.learned_chance(time, w, tokens)
         if o.parts == 1:
-            hidden = masking.corrupt(key, chance, allowed)
+            hidden = masking.corrupt(key, chance, allowed, other)
         else:
             shape = (*tokens.shape, o.parts)
             shown = ~masking.corrupt(key, chance[..., None], jnp.broadcast_to(allowed[..., None], shape))
@@ -99,6 +100,15 @@ def hide(
         inputs = jnp.where(hidden & (fate < o.kept + o.noise), jax.random.randint(other, tokens.shape, 0, vocabulary), inputs)
         inputs = jnp.where(hidden & (fate < o.kept), tokens, inputs)
     return Hidden(inputs, hidden, weight, shown, time)
+
+
+def bounding(o: ObjectiveConfig) -> tuple[ObjectiveConfig, ObjectiveConfig | None]:
+    """The objective whose loss bounds the likelihood, and how it hides where that is not its own way: any number of tokens (ARDM)."""
+    if o.kind == "permuted" and o.order == "identity":
+        return dataclasses.replace(o, low=1.0, high=1.0), None
+    if o.kind == "diffusion":
+        return o, None
+    return o, dataclasses.replace(o, kind="any_order", visibility="", hides="scored", kept=0.0, noise=0.0)
 
 
 def row_fields(o: ObjectiveConfig, given: Batch, hidden: Bool[Array, "b t"], told: Bool[Array, "b t"], prefix: Any) -> dict[str, Array]:

@@ -108,9 +108,12 @@ def raw_powers(power: float, vocabulary: int) -> Float[Array, "v"]:
     return jnp.full((vocabulary,), power + math.log(-math.expm1(-power)))
 
 
-def corrupt(key: Key, chance: Float[Array, "..."], allowed: Bool[Array, "..."]) -> Bool[Array, "..."]:
-    """Which of the `allowed` places are masked, each with its own chance."""
-    return (jax.random.uniform(key, allowed.shape) < chance) & allowed
+def corrupt(
+    key: Key, chance: Float[Array, "..."], allowed: Bool[Array, "..."], other: Bool[Array, ""] | bool = False
+) -> Bool[Array, "..."]:
+    """Which of the `allowed` places are masked, each with its own chance; by `other` those that chance 1 - `chance` leaves."""
+    u = jax.random.uniform(key, allowed.shape)
+    return (jnp.where(other, u >= 1 - chance, u < chance)) & allowed
 
 
 def learned_chance(t: Float[Array, "b"], w: Float[Array, "v"], tokens: Int[Array, "b t"]) -> Float[Array, "b t"]:

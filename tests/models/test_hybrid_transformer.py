@@ -218,6 +218,27 @@ def test_bounds_are_the_mean_over_all_orders(o):
     assert drawn.mean() == pytest.approx(float(every.mean()), abs=float(4 * drawn.std() / 4_000**0.5))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def estimates(of, params, keys):
+    """Bounds of one row by keys of their own."""
+    return jax.vmap(lambda key: of.log_prob(params, key, {"tokens": TOKENS[:1]})[0])(keys)
+
+
+def test_coupled_draws_hide_every_token_once_and_estimate_the_same_bound_closer():
+    """DiffuCoder's complementary masks (Gong et al. 2025, sec. 5), beside as many calls whose masks know nothing of each other."""
+    o = ObjectiveConfig("diffusion", hides="scored")
+    at, scored = jnp.linspace(0.02, 0.98, 8), jnp.broadcast_to(jnp.arange(T) >= 2, (8, T))
+    one, other = (objectives.hide(o, KEY, a, TOKENS, scored, V, V, None, b).hidden for a, b in ((at, False), (1 - at, True)))
+    np.testing.assert_array_equal(one ^ other, scored)
+    np.testing.assert_array_equal(one & other, jnp.zeros_like(scored))
+
+    apart, coupled = model(o, draws=2), model(o, draws=2, coupled=True)
+    params, keys = perturbed(apart), jax.random.split(KEY, 20_000)
+    a, b = np.asarray(estimates(apart, params, keys)), np.asarray(estimates(coupled, params, keys))
+    assert b.mean() == pytest.approx(a.mean(), abs=4 * float(a.std() + b.std()) / 20_000**0.5)
+    assert b.var() < 0.9 * a.var()
+
+
 def test_the_pseudo_likelihood_hides_one_token_at_a_time():
     of = model(MASKED)
     params, want = perturbed(of), 0.0
@@ -328,6 +349,9 @@ def test_a_token_that_the_data_reserves_may_be_the_mask_and_is_never_predicted()
             lambda: model(NEXT, MASKED, mixer=MixerConfig("phases", steps=(3,), stages=((1.0, 0.0), (0.0, 0.0)))),
             "sum to zero; give one of them a share",
         ),
+        (lambda: model(ObjectiveConfig("diffusion"), draws=3, coupled=True), "come in pairs, and draws=3 is odd"),
+        (lambda: model(ObjectiveConfig("diffusion", schedule=Schedule("cosine")), coupled=True), "under a linear schedule in continuous"),
+        (lambda: model(MASKED, coupled=True), "'masked' is not that; set coupled to false"),
         (lambda: ObjectiveConfig("masked", low=0.5, high=0.2), "low=0.5 is above high=0.2"),
         (lambda: ObjectiveConfig("span", visibility="causal() | prefix()"), "set rest to false"),
         (lambda: model(MASKED, mask=3), r"mask: token 3 is also one of the data's, 0\.\.4"),
