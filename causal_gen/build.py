@@ -4,8 +4,8 @@
     build(config)                                             ->  Experiment
     train(experiment, workdir), restore(workdir)              ->  Run
 
-Every section of a config is one frozen dataclass, whose fields are the schema (schema.py). The tables below, an allow-list, are where a
-name becomes a class, imported when asked for. A workdir is restored from its `config.json` and checkpoint alone: data, never code.
+Every section of a config is one frozen dataclass, whose fields are the schema (schema.py). The tables of names.py, an allow-list, are where
+a name becomes a class, imported when asked for. A workdir is restored from its `config.json` and checkpoint alone: data, never code.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from causal_gen import schema
 from causal_gen.data import kept
 from causal_gen.data.placeholders import Described
+from causal_gen.names import EVALUATION, NAMED, SAMPLING, SECTIONS
 from causal_gen.types import ConfigError, GraphError, UserError, WorkdirError
 
 if TYPE_CHECKING:
@@ -34,75 +35,7 @@ if TYPE_CHECKING:
     from causal_gen.models.base import Model
     from causal_gen.train.state import Run
 
-DATA = {
-    "pendulum": "causal_gen.data.pendulum:PendulumConfig",
-    "morphomnist": "causal_gen.data.morphomnist:MorphoMNISTConfig",
-    "text": "causal_gen.data.text:TextConfig",
-    "pixels": "causal_gen.data.pixels:PixelsConfig",
-    "copy": "causal_gen.data.sequences:CopyConfig",
-    "recall": "causal_gen.data.sequences:RecallConfig",
-    "markov": "causal_gen.data.sequences:MarkovConfig",
-    "reversal": "causal_gen.data.sequences:ReversalConfig",
-    "enumerable": "causal_gen.data.enumerable:EnumerableConfig",
-    "grammar": "causal_gen.data.grammar:GrammarConfig",
-    "facts": "causal_gen.data.facts:FactsConfig",
-    "references": "causal_gen.data.references:ReferencesConfig",
-    "triplets": "causal_gen.data.triplets:TripletsConfig",
-    "scratchpad": "causal_gen.data.scratchpad:ScratchpadConfig",
-    "needles": "causal_gen.data.needles:NeedlesConfig",
-    "confounded": "causal_gen.data.confounded:ConfoundedConfig",
-    "scm": "causal_gen.data.scm:ScmConfig",
-    "table": "causal_gen.data.table:TableConfig",
-    "contexts": "causal_gen.data.contexts:ContextsConfig",
-    "wired": "causal_gen.data.wired:WiredConfig",
-    "tagging": "causal_gen.data.labelled:TaggingConfig",
-    "pairs": "causal_gen.data.pairs:PairsConfig",
-    "video": "causal_gen.data.video:VideoConfig",
-    "objects": "causal_gen.data.objects:ObjectsConfig",
-    "sudoku": "causal_gen.data.sudoku:SudokuConfig",
-    "arrow": "causal_gen.data.film:ArrowConfig",
-    "soundtrack": "causal_gen.data.film:SoundtrackConfig",
-}
-MODELS = {
-    "diffusion_ae": "causal_gen.models.diffusion_ae_config:DiffusionAEConfig",
-    "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
-    "variable_transformer": "causal_gen.models.variable_transformer_config:VariableTransformerConfig",
-    "hybrid_transformer": "causal_gen.models.hybrid_transformer_config:HybridTransformerConfig",
-    "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
-    "labeller": "causal_gen.models.labeller_config:LabellerConfig",
-    "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
-    "structural": "causal_gen.models.structural_config:StructuralConfig",
-    "bidirectional": "causal_gen.models.bidirectional_config:BidirectionalConfig",
-    "linear_latent": "causal_gen.models.linear_latent_config:LinearLatentConfig",
-}
-SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
-    "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
-    "speculative_pair": "causal_gen.sampling.truncation:DecodingConfig",
-    "hybrid_transformer": "causal_gen.sampling.unmask_config:UnmaskConfig",
-    "labeller": "causal_gen.models.labeller_config:LabelSampling",
-}
-EVALUATION = {  # what is measured of a family
-    "diffusion_ae": "causal_gen.evaluate.axioms:evaluate",
-    "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
-    "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
-    "variable_transformer": "causal_gen.evaluate.variables:evaluate",
-    "hybrid_transformer": "causal_gen.evaluate.hybrid:evaluate",
-    "labeller": "causal_gen.evaluate.labels:evaluate",
-    "embedder": "causal_gen.evaluate.retrieval:evaluate",
-    "structural": "causal_gen.evaluate.structural:evaluate",
-    "bidirectional": "causal_gen.evaluate.axioms:evaluate",
-    "linear_latent": "causal_gen.evaluate.latents:evaluate",
-}
-SECTIONS = {
-    "sampling": "causal_gen.sampling.base:SamplingConfig",
-    "train": "causal_gen.train.state:TrainConfig",
-    "mesh": "causal_gen.parallel.mesh:MeshConfig",
-    "checkpoint": "causal_gen.train.checkpoint:CheckpointConfig",
-    "log": "causal_gen.train.log:LogConfig",
-    "evaluate": "causal_gen.evaluate.base:EvaluateConfig",
-}
 KEPT = "data"  # the folder of a workdir for what was fitted before training
-NAMED = {"data": DATA, "model": MODELS}  # sections whose class is chosen by their `name`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ DIRECT = {  # room -> rooms it may import; whatever those may import comes with 
     "parallel": ("types",),
     "train": ("models", "data", "parallel"),
     "evaluate": ("train", "scm"),
-    "build": ("evaluate", "schema"),
+    "names": (),
+    "build": ("evaluate", "schema", "names"),
     "experiments": ("build",),
     "__init__": ("build",),
 }
