@@ -28,7 +28,8 @@ class ObjectiveConfig:
     any_order  any number of tokens, uniform, with the weight of ARDM; order "identity": always the last so many
     diffusion  those that a noising process with `schedule` has masked by a random time; with `parts`, digit by digit (Prime)
     prefix     a share of the tokens at the end, low to high, one after the other, from a start that sees itself whole
-    span       `spans` runs of `shortest` to `longest` tokens, moved to the end, and with `rest` the others too, one after the other (CM3)
+    span       `spans` runs of `shortest` to `longest` tokens, moved to the end, and with `rest` the others too, one after the other (CM3);
+               `placed`: all keep the positions that they have in the row (as pseudo-masks do), else they are numbered as they are read
     permuted   a share of the tokens, low to high, each from the rest and those before it in a random order, in one run of twice the slots;
                order "identity": as they stand (pseudo-masks of s2s-ft)
     visibility: who sees whom; "" is that of the kind.  shifted: token i is predicted where token i - 1 stands, as next tokens are (MNTP).
@@ -54,6 +55,7 @@ class ObjectiveConfig:
     shortest: int = at_least(32, 1)
     longest: int = at_least(64, 1)
     rest: bool = True
+    placed: bool = False
 
     def __post_init__(self):
         if self.low > self.high:
@@ -68,6 +70,8 @@ class ObjectiveConfig:
             raise ConfigError(f"{self.called}: shifted is about masks; kind={self.kind} has its own place to predict from, set it to false")
         if self.kind == "span" and self.rest and "prefix" in self.seen.fields:
             raise ConfigError(f"{self.called}: {self.visibility!r} shows the rest, which rest=true wants predicted; set rest to false")
+        if self.placed and self.kind != "span":
+            raise ConfigError(f"{self.called}: placed is about spans that are moved; kind={self.kind} moves none, set it to false")
         if self.parts > 1 and (self.kind != "diffusion" or self.schedule.kind == "learned"):
             raise ConfigError(f"{self.called}: parts={self.parts} are digits of diffusion under one schedule; set parts to 1")
 
@@ -84,7 +88,7 @@ class ObjectiveConfig:
     @property
     def made(self) -> tuple[str, ...]:
         """Fields that it makes itself."""
-        return MADE.get(self.kind, ("valid",))
+        return (*MADE.get(self.kind, ("valid",)), *(("position",) if self.placed else ()))
 
     def slots(self, length: int) -> int:
         """Places that a row of `length` tokens takes."""

@@ -160,7 +160,8 @@ def spans_of(hidden: Bool[Array, "b t"], count: int) -> tuple[Int[Array, "b m"],
 def rotate(
     o: ObjectiveConfig, spans: tuple[Array, Array], tokens: Int[Array, "b t"], counts: Float[Array, "b t"], sentinel: int
 ) -> Arranged:
-    """Spans at the end, each slot holding what the one before it predicts; `sentinel` is the first of m tokens that mark holes.
+    """Spans at the end, each slot holding what the one before it predicts; `sentinel` is the first of m tokens that mark holes. Positions
+    are those of the slots, or with `placed` those of the row, as in UniLMv2's pseudo-masks (Bao et al. 2020, sec. 3).
 
     `spans` are starts and stops, each [b, m].
     """
@@ -173,6 +174,8 @@ def rotate(
     weight = weight if o.rest else weight * moved
     shift = ((0, 0), (1, 0))
     fields = {"prefix": jnp.pad(~moved[:, :-1], shift, constant_values=True).astype(jnp.int32)}
+    if o.placed:  # a token's slot is that after its place, as in a row that is read; a filler has that of the token before its span
+        fields["position"] = jnp.pad((arranged.fields["position"] + (arranged.source >= 0))[:, :-1], shift)
     held = jnp.pad(y[:, :-1], shift, constant_values=START)
     return Arranged(held, jnp.where(arranged.source >= 0, y, -1), weight, fields)
 

@@ -153,15 +153,18 @@ def test_a_prefix_is_seen_whole_and_the_rest_in_order():
     np.testing.assert_allclose(row.weight[0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
 
 
-def test_a_span_given_both_sides_is_what_comes_after_its_sentinel():
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_span_given_both_sides_is_what_comes_after_its_sentinel(placed):
     """log p of the middle by hand: the rest with a sentinel, the sentinel again, then the middle, read causally."""
-    of = model(NEXT, SPAN)
+    o = dataclasses.replace(SPAN, placed=placed)
+    of = model(NEXT, o)
     params = perturbed(of)
     mask = jnp.broadcast_to((jnp.arange(T) >= 2) & (jnp.arange(T) < 4), (1, T))
     x, mark = [int(token) for token in TOKENS[0]], V + 1
     y = [x[0], x[1], mark, x[4], x[5], mark, x[2], x[3]]
     held = jnp.asarray([[-1, *y[:-1]]])
-    law = jax.nn.log_softmax(read(of, SPAN, params, objectives.Arranged(held, None, None, {})))[0]
+    fields = {"position": jnp.asarray([[0, 1, 2, 2, 5, 6, 2, 3]])} if placed else {}  # sentinels stand where the middle begins
+    law = jax.nn.log_softmax(read(of, o, params, objectives.Arranged(held, None, None, fields)))[0]
     found = log_prob(of, params, {"tokens": TOKENS[:1]}, Query(objective="span", mask=mask))
     np.testing.assert_allclose(found[0], law[6, x[2]] + law[7, x[3]], rtol=1e-5)
     left = log_prob(of, params, {"tokens": TOKENS[:1]}, Query(mask=mask))
@@ -352,6 +355,7 @@ def test_a_token_that_the_data_reserves_may_be_the_mask_and_is_never_predicted()
         (lambda: model(ObjectiveConfig("diffusion"), draws=3, coupled=True), "come in pairs, and draws=3 is odd"),
         (lambda: model(ObjectiveConfig("diffusion", schedule=Schedule("cosine")), coupled=True), "under a linear schedule in continuous"),
         (lambda: model(MASKED, coupled=True), "'masked' is not that; set coupled to false"),
+        (lambda: ObjectiveConfig("masked", placed=True), "placed is about spans that are moved; kind=masked moves none"),
         (lambda: ObjectiveConfig("masked", low=0.5, high=0.2), "low=0.5 is above high=0.2"),
         (lambda: ObjectiveConfig("span", visibility="causal() | prefix()"), "set rest to false"),
         (lambda: model(MASKED, mask=3), r"mask: token 3 is also one of the data's, 0\.\.4"),
