@@ -30,6 +30,7 @@ DATA = {
     "video": "causal_gen.data.video:VideoConfig",
     "objects": "causal_gen.data.objects:ObjectsConfig",
     "codec": "causal_gen.data.codec:CodecConfig",
+    "programs": "causal_gen.data.programs:ProgramsConfig",
     "sudoku": "causal_gen.data.sudoku:SudokuConfig",
     "arrow": "causal_gen.data.film:ArrowConfig",
     "soundtrack": "causal_gen.data.film:SoundtrackConfig",
