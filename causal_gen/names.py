@@ -29,6 +29,8 @@ DATA = {
     "pairs": "causal_gen.data.pairs:PairsConfig",
     "video": "causal_gen.data.video:VideoConfig",
     "objects": "causal_gen.data.objects:ObjectsConfig",
+    "codec": "causal_gen.data.codec:CodecConfig",
+    "programs": "causal_gen.data.programs:ProgramsConfig",
     "sudoku": "causal_gen.data.sudoku:SudokuConfig",
     "arrow": "causal_gen.data.film:ArrowConfig",
     "soundtrack": "causal_gen.data.film:SoundtrackConfig",
@@ -38,6 +40,7 @@ MODELS = {
     "causal_transformer": "causal_gen.models.causal_transformer_config:CausalTransformerConfig",
     "variable_transformer": "causal_gen.models.variable_transformer_config:VariableTransformerConfig",
     "hybrid_transformer": "causal_gen.models.hybrid_transformer_config:HybridTransformerConfig",
+    "codebook_transformer": "causal_gen.models.codebook_transformer_config:CodebookTransformerConfig",
     "speculative_pair": "causal_gen.models.speculative_pair_config:SpeculativePairConfig",
     "labeller": "causal_gen.models.labeller_config:LabellerConfig",
     "embedder": "causal_gen.models.embedder_config:EmbedderConfig",
@@ -47,6 +50,7 @@ MODELS = {
 }
 SAMPLING = {  # how a model is drawn from is a matter of its family; the default is the one of SECTIONS
     "causal_transformer": "causal_gen.sampling.truncation:DecodingConfig",
+    "codebook_transformer": "causal_gen.sampling.truncation:DecodingConfig",
     "speculative_pair": "causal_gen.sampling.truncation:DecodingConfig",
     "hybrid_transformer": "causal_gen.sampling.unmask_config:UnmaskConfig",
     "labeller": "causal_gen.models.labeller_config:LabelSampling",
@@ -54,6 +58,7 @@ SAMPLING = {  # how a model is drawn from is a matter of its family; the default
 EVALUATION = {  # what is measured of a family
     "diffusion_ae": "causal_gen.evaluate.axioms:evaluate",
     "causal_transformer": "causal_gen.evaluate.sequences:evaluate",
+    "codebook_transformer": "causal_gen.evaluate.codebooks:evaluate",
     "speculative_pair": "causal_gen.evaluate.sequences:evaluate",
     "variable_transformer": "causal_gen.evaluate.variables:evaluate",
     "hybrid_transformer": "causal_gen.evaluate.hybrid:evaluate",

@@ -44,6 +44,8 @@ SMALL = {
     "contexts": {"data.size": 64, "data.test_size": 16},
     "table": {"data.test_share": 0.2},
     "sudoku": {"data.size": 64, "data.test_size": 16},
+    "codec": {"data.size": 64, "data.test_size": 16},
+    "programs": {"data.size": 64, "data.test_size": 16},
 }
 
 

@@ -16,6 +16,8 @@ The verb of the first noun phrase is never one of an eighth of its (noun, verb) 
 alone, so that no row shows the good sentence of any. Both sentences of a pair are of one length and differ in one word: a
 model that knows no grammar finds the good one likelier in half of them. Rows are sentences with an end, filled up with ends.
 
+Tokens are words, or their pieces of so many letters from the left: "queens" is que ##ens, where ## says that a word goes on.
+
 Source: the phenomena are among those of Warstadt et al., BLiMP, TACL 2020, by which BabyLM (Hu et al. 2024) scores models.
 Letters: n rows or pairs, t places.
 """
@@ -34,7 +36,7 @@ from causal_gen.data.generated import Columns, Generated, Rows, stream
 from causal_gen.data.statements import Statements
 from causal_gen.data.text import token_entries
 from causal_gen.data.tokenizer import END, check_tokens
-from causal_gen.types import Entry, Float, Int, at_least
+from causal_gen.types import Bool, Entry, Float, Int, at_least
 
 NOUNS = ("boy", "king", "uncle", "monk", "actor", "prince", "girl", "queen", "aunt", "nun", "actress", "princess")
 PLURALS = (*(f"{noun}s" for noun in NOUNS[:-2]), "actresses", "princesses")
@@ -45,7 +47,7 @@ TRANSITIVE = ("see", "like", "help", "know", "greet", "hear", "fear", "trust")
 PREPOSITIONS = ("near", "behind", "beside", "opposite")
 REFLEXIVES = ("himself", "herself", "themselves")
 # n: noun, d: determiner, i and t: verbs, p: preposition, r: reflexive; the figure is the noun phrase that it belongs to
-PATTERNS = (
+PATTERNS: tuple[str, ...] = (
     "d0 n0 i0",
     "d0 n0 t0 d1 n1",
     "d0 n0 p d1 n1 i0",
@@ -76,60 +78,90 @@ WORDS = _words()
 
 @dataclasses.dataclass(frozen=True)
 class WordTokenizer:
-    """A token a word; END is the empty word."""
+    """A token a word, or with `letters` one a piece of so many letters; END is the empty word."""
 
     words: tuple[str, ...] = WORDS
+    letters: int = 0
 
     @property
     def size(self) -> int:
-        return len(self.words)
+        return len(self.tokens)
+
+    @functools.cached_property
+    def pieces(self) -> dict[str, tuple[str, ...]]:
+        """Every word as the tokens that it is written with."""
+        size = self.letters or max(map(len, self.words))
+        return {word: tuple("##" * (at > 0) + word[at : at + size] for at in range(0, len(word), size)) for word in self.words}
+
+    @functools.cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """What each token says, END first."""
+        return ("", *sorted({piece for word in self.words if word for piece in self.pieces[word]}))
 
     @functools.cached_property
     def numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
+        return {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, "..."]]:
         """The tokens of every text, without END. Raises `DataError` naming a word that is unknown."""
-        wrong = next((word for text in texts for word in text.split() if word not in self.numbers), None)
+        wrong = next((word for text in texts for word in text.split() if word not in self.pieces), None)
         if wrong is not None:
             check_tokens(np.array([self.size]), self.size, f"word {wrong!r}")
-        return [np.array([self.numbers[word] for word in text.split()], np.int32) for text in texts]
+        return [np.array([self.numbers[piece] for word in text.split() for piece in self.pieces[word]], np.int32) for text in texts]
 
     def decode(self, tokens: Any) -> str:
         """The words of tokens [n], END left out. Raises `DataError` for a token out of range."""
-        return " ".join(self.words[int(token)] for token in check_tokens(tokens, self.size) if token != END)
+        told = " ".join(self.tokens[int(token)] for token in check_tokens(tokens, self.size) if token != END)
+        return told.replace(" ##", "")
 
 
 @dataclasses.dataclass(frozen=True)
 class GrammarConfig(Generated):
-    """Eq. (1); `pairs` minimal pairs of each phenomenon."""
+    """Eq. (1); `pairs` minimal pairs of each phenomenon. `letters` of a token, 0: words are tokens. `ends`: those that fill a row up are
+    scored too, so that a model that is asked for whole rows has learned where a sentence ends."""
 
     name: str = "grammar"
     size: int = at_least(50_000, 1)
     test_size: int = at_least(2_000, 1)
     pairs: int = at_least(200, 1)
+    letters: int = at_least(0, 0)
+    ends: bool = False
 
-    @property
+    @functools.cached_property
+    def tokenizer(self) -> WordTokenizer:
+        return WordTokenizer(letters=self.letters)
+
+    @functools.cached_property
     def length(self) -> int:
-        return LENGTH
+        """Places of the longest sentence and its end."""
+        return LENGTH if not self.letters else 1 + max(sum(map(self._longest, spelled.split())) for spelled in PATTERNS)
+
+    def _longest(self, slot: str) -> int:
+        kinds = {"n": (*NOUNS, *PLURALS), "p": PREPOSITIONS, "r": REFLEXIVES, "d": sum(DETERMINERS, ())}
+        kinds |= {"i": sum(INTRANSITIVE_FORMS, ()), "t": sum(TRANSITIVE_FORMS, ())}
+        words = kinds[slot[0]] if slot == "p" or slot[1:].isdigit() else (slot,)
+        return max(len(self.tokenizer.pieces[word]) for word in words)
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        return token_entries(LENGTH, len(WORDS), "words of a sentence, its end, and more ends")
+        return token_entries(self.length, self.tokenizer.size, "words of a sentence, its end, and more ends")
 
     def draw(self, split: str) -> dict[str, np.ndarray]:
         """Sentences, their masks, and -log p of each, eq. (2)."""
         num, rng = self.count(split), stream(self.seed, 0x6A1, split)
         texts, nats = _drawn(rng, rng.integers(0, len(PATTERNS), num), held=False)
-        return {**_rows(texts), "nats": nats}
+        rows = _rows(texts, self.tokenizer, self.length)
+        if self.ends:
+            rows["loss_mask"] = np.ones_like(rows["loss_mask"])
+        return {**rows, "nats": nats}
 
     def facts(self, rows: Mapping[str, Columns]) -> dict[str, Any]:
         """The size of the vocabulary, and what the law itself loses on a scored test token, in nats."""
         test = rows["test"]
-        return {"tokens": {"vocabulary": len(WORDS), "best_loss": float(test["nats"].sum() / test["loss_mask"].sum())}}
+        return {"tokens": {"vocabulary": self.tokenizer.size, "best_loss": float(test["nats"].sum() / test["loss_mask"].sum())}}
 
     def make(self) -> Grammar:
-        return Grammar(self, {split: self.draw(split) for split in ("train", "test")})
+        return Grammar(self, {split: self.draw(split) for split in ("train", "test")}, self.tokenizer)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,12 +178,18 @@ class Grammar(Rows):
         """-log p of the sentences, which no model undercuts on average."""
         return self.rows[split]["nats"][indices]
 
+    def solved(self, tokens: Int[np.ndarray, "b t"]) -> Bool[np.ndarray, "b"]:
+        """Which rows are a sentence of the grammar up to their first end; one without an end is none. Held-out verbs are grammatical."""
+        ended = (tokens == END).any(1)
+        told = [self.tokenizer.decode(row[: np.argmax(row == END)]) for row in tokens]
+        return ended & np.array([grammatical(text) for text in told], bool)
+
     def statements(self) -> dict[str, Statements]:
         """Minimal pairs by phenomenon: the first of two is the good sentence."""
         found = {}
         for number, name in enumerate(PHENOMENA):
             good, bad = minimal_pairs(stream(self.config.seed, 0x6B0 + number), name, self.config.pairs)
-            rows = [_rows(texts) for texts in (good, bad)]
+            rows = [_rows(texts, self.tokenizer, self.config.length) for texts in (good, bad)]
             tokens, mask = (np.stack([row[key] for row in rows], 1) for key in ("tokens", "loss_mask"))
             found[name] = Statements(tokens, mask, np.zeros(len(tokens), np.int32))
         return found
@@ -225,10 +263,38 @@ def _spoiled(rng: np.random.Generator, phenomenon: str, words: list[str]) -> str
     return " ".join(words)
 
 
-def _rows(texts: Sequence[str]) -> dict[str, np.ndarray]:
+def grammatical(text: str) -> bool:
+    """Whether some pattern, with some number and gender of its noun phrases, has these words."""
+    words = text.split()
+    fits = [spelled.split() for spelled in PATTERNS if len(spelled.split()) == len(words)]
+    found = [dict(zip(pattern, words, strict=True)) for pattern in fits]
+    return any(all(_allowed(slot, filled) for slot in filled) for filled in found)
+
+
+def _allowed(slot: str, filled: Mapping[str, str]) -> bool:
+    """Whether the word at a slot is one of its kind that agrees with the noun of its phrase."""
+    word, of = filled[slot], slot[1:]
+    if slot == "p":
+        return word in PREPOSITIONS
+    if not of.isdigit():
+        return word == slot
+    noun = filled[f"n{of}"]
+    plural = int(noun in PLURALS)
+    male = noun in (*NOUNS[:MALE], *PLURALS[:MALE])
+    kinds: dict[str, Sequence[str]] = {
+        "n": NOUNS + PLURALS,
+        "d": [forms[plural] for forms in DETERMINERS],
+        "i": [forms[plural] for forms in INTRANSITIVE_FORMS],
+        "t": [forms[plural] for forms in TRANSITIVE_FORMS],
+        "r": [REFLEXIVES[2 if plural else 1 - male]],
+    }
+    return word in kinds[slot[0]]
+
+
+def _rows(texts: Sequence[str], tokenizer: WordTokenizer, length: int) -> dict[str, np.ndarray]:
     """Sentences with their ends, filled up; the filling is not scored."""
-    tokens, mask = np.full((len(texts), LENGTH), END, np.int32), np.zeros((len(texts), LENGTH), np.float32)
-    for row, sentence in enumerate(WordTokenizer().encode(texts)):
+    tokens, mask = np.full((len(texts), length), END, np.int32), np.zeros((len(texts), length), np.float32)
+    for row, sentence in enumerate(tokenizer.encode(texts)):
         tokens[row, : len(sentence)] = sentence
         mask[row, : len(sentence) + 1] = 1.0
     return {"tokens": tokens, "loss_mask": mask}

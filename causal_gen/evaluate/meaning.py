@@ -305,6 +305,10 @@ def _filling(metrics: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("pseudo", "a few rows", metrics["pseudo"]["value"], "nat", {"standard error": metrics["pseudo"]["se"]})
     if {"both", "left"} <= set(metrics.get("infill", {})):
         yield Row("infill", "both sides", metrics["infill"]["both"]["bits"], "bit", {"left side alone": metrics["infill"]["left"]["bits"]})
+    if "sides" in metrics.get("infill", {}):
+        yield Row("infill", metrics["infill"]["sides"], metrics["infill"]["bits"], "bit")
+    if metrics.get("law", {}).get("solved") is not None:
+        yield Row("solved", "draws", metrics["law"]["solved"], "", {"different ones": metrics["law"].get("distinct")})
     for way, one in metrics.get("unmasking", {}).items():
         if way == "plan":
             yield Row("plan", f"{len(one['counts'])} steps", one["nats"], "nat", {"evenly": one["nats_even"]})

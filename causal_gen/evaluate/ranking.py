@@ -6,11 +6,15 @@ For items of k statements x_1 .. x_k of which one is true (grammatical), with sc
     accuracy = share of items whose true statement has the highest score; m statements that share it count 1 / m                      (2)
     rank     = mean over items of 1 + (statements that score higher) + (others that score the same) / 2                               (3)
 
+Where the model is drawn with a window of w masks (sampling/unmask_config.py), pseudo-likelihood hides the w - 1 tokens after the scored
+one too: s = sum_i log p(x_i | x_<i, x_>=i+w). Else the pieces of a word tell each other, whatever the word: long ones look likely.
+
 Only tokens with mask 1 count in (1). (2) of one who knows nothing is 1 / k. The average is over groups (phenomena, relations), each of one
 weight, as both sources do.
 
 Sources: pairs: Warstadt et al., BLiMP, TACL 2020, as BabyLM scores them (Hu et al. 2024); several statements: Wiland et al., BEAR,
-2024, and Ploner et al., LM-PUB-QUIZ, 2024; the second of (1): Salazar et al., Masked language model scoring, ACL 2020.
+2024, and Ploner et al., LM-PUB-QUIZ, 2024; the second of (1): Salazar et al., Masked language model scoring, ACL 2020; with a window:
+Samuel, BERTs are generative in-context learners, NeurIPS 2024, sec. 3.
 Letters: n items, k statements, t places.
 """
 
@@ -23,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.data import statements
 from causal_gen.data.statements import Statements
 from causal_gen.evaluate.base import EvaluateConfig
+from causal_gen.losses import categorical
 from causal_gen.models.hybrid_transformer_config import FILLED
 from causal_gen.models.objectives import Query
 from causal_gen.parallel.mesh import fetch, spread
@@ -70,6 +76,21 @@ def _pseudo(objective: str, model: Any, params: Params, key: Key, batch: Mapping
     return model.log_prob(params, key, batch, query=Query(objective=objective, how="pseudo"))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _windowed(objective: str, window: int, model: Any, params: Params, key: Key, batch: Mapping[str, Any]) -> Any:
+    """The pseudo-likelihood under a window; of one place it is the plain one."""
+    del key
+    tokens, counts = batch["tokens"], batch["loss_mask"]
+    place = jnp.arange(tokens.shape[1])[None]
+
+    def step(total: Any, i: Any) -> tuple[Any, None]:
+        hidden = (place >= i) & (place < i + window) & (counts > 0)
+        logits = model.conditionals(params, batch, Query(objective=objective, mask=hidden))["tokens"].logits
+        return total + jnp.where(place == i, counts * -categorical.nll(logits, tokens), 0).sum(-1), None
+
+    return jax.lax.scan(step, jnp.zeros(tokens.shape[:1]), place[0])[0]
+
+
 def scorer_of(model: Any, scoring: str) -> Any:
     """(1) as a function (model, params, key, batch) -> [b]. Raises `ConfigError` where the model has no such score."""
     given = [name for name in model.context if name not in getattr(model, "optional", ())]
@@ -80,7 +101,8 @@ def scorer_of(model: Any, scoring: str) -> Any:
         masked = next((kind.called for kind in kinds if kind.kind in FILLED), None)
         if masked is None:
             raise ConfigError(f"evaluate.scoring: pseudo needs a model that is trained by masks, this {type(model).__name__} is not")
-        return functools.partial(_pseudo, masked)
+        window = getattr(model.sampling, "window", 0) if hasattr(model, "sampling") else 0
+        return functools.partial(_windowed, masked, window) if window else functools.partial(_pseudo, masked)
     if model.log_prob is None or model.likelihood is None:
         raise ConfigError(f"evaluate.scoring: {type(model).__name__} has no likelihood; set it to pseudo")
     return _likelihood

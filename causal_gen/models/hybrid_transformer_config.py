@@ -13,8 +13,13 @@ from causal_gen.structure import expression
 from causal_gen.structure.visibility import Visibility
 from causal_gen.types import ConfigError, Entry, at_least, choice
 
-SEEN = {"prefix": "causal() | prefix()", "span": "causal()", "permuted": "skip_causal()"}  # the others: full()
-MADE = {"prefix": ("prefix",), "span": ("prefix",), "permuted": ("block", "noisy", "position")}  # fields; the others: valid
+SEEN = {"prefix": "causal() | prefix()", "described": "causal()", "span": "causal()", "permuted": "skip_causal()"}  # the others: full()
+MADE = {
+    "prefix": ("prefix",),
+    "described": ("prefix",),
+    "span": ("prefix",),
+    "permuted": ("block", "noisy", "position"),
+}  # fields; the others: valid
 FILLED = ("masked", "any_order", "diffusion", "permuted")  # kinds that say what stands at masked places, whatever the others are
 
 
@@ -28,6 +33,8 @@ class ObjectiveConfig:
     any_order  any number of tokens, uniform, with the weight of ARDM; order "identity": always the last so many
     diffusion  those that a noising process with `schedule` has masked by a random time; with `parts`, digit by digit (Prime)
     prefix     a share of the tokens at the end, low to high, one after the other, from a start that sees itself whole
+    described  what is scored, one token after the other, and a share of what is not, low to high, which is masked (PanGu-Coder); with
+               hides="all" every token one after the other, scored or not
     span       `spans` runs of `shortest` to `longest` tokens, moved to the end, and with `rest` the others too, one after the other (CM3);
                `placed`: all keep the positions that they have in the row (as pseudo-masks do), else they are numbered as they are read
     permuted   a share of the tokens, low to high, each from the rest and those before it in a random order, in one run of twice the slots;
@@ -36,7 +43,7 @@ class ObjectiveConfig:
     hides: only scored tokens are hidden, or all.  share: of the mixture.  weight: of its loss.
     """
 
-    kind: str = choice("next", "masked", "any_order", "diffusion", "prefix", "span", "permuted")
+    kind: str = choice("next", "masked", "any_order", "diffusion", "prefix", "described", "span", "permuted")
     name: str = ""
     visibility: str = ""
     shifted: bool = False
@@ -66,8 +73,10 @@ class ObjectiveConfig:
             raise ConfigError(f"{self.called}: shortest={self.shortest} is above longest={self.longest}; exchange them")
         if self.kind == "next" and self.visibility:
             raise ConfigError(f"{self.called}: next tokens are read by model.visibility, as decoding does; set that instead")
-        if self.shifted and self.kind not in ("masked", "any_order", "diffusion"):
+        if self.shifted and self.kind not in ("masked", "any_order", "diffusion", "described"):
             raise ConfigError(f"{self.called}: shifted is about masks; kind={self.kind} has its own place to predict from, set it to false")
+        if self.kind == "described" and not self.shifted:
+            raise ConfigError(f"{self.called}: a described token is predicted where the one before it stands; set shifted to true")
         if self.kind == "span" and self.rest and "prefix" in self.seen.fields:
             raise ConfigError(f"{self.called}: {self.visibility!r} shows the rest, which rest=true wants predicted; set rest to false")
         if self.placed and self.kind != "span":
@@ -159,9 +168,10 @@ class HybridTransformerConfig(CausalTransformerConfig):
         raise ConfigError(f"query: there is no objective {name!r}; they are {', '.join(o.called for o in self.objectives)}")
 
     def _family(self) -> Any:
-        from causal_gen.models.hybrid_transformer import HybridTransformer  # networks are imported when one is built
+        from causal_gen.models.describing import DescribingTransformer  # networks are imported when one is built
+        from causal_gen.models.hybrid_transformer import HybridTransformer
 
-        return HybridTransformer
+        return DescribingTransformer if any(o.kind == "described" for o in self.objectives) else HybridTransformer
 
     def _problems(self, entries: Mapping[str, Entry], sampling: Any) -> list[str]:
         problems = super()._problems(entries, sampling)

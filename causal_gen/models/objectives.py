@@ -118,7 +118,7 @@ def row_fields(o: ObjectiveConfig, given: Batch, hidden: Bool[Array, "b t"], tol
     found = {name: jnp.pad(value, end if o.shifted or o.kind == "prefix" else start, mode="edge") for name, value in given.items()}
     if "valid" in o.seen.fields:
         found["valid"] = jnp.pad(~hidden, start, constant_values=True).astype(jnp.int32)
-    if o.kind == "prefix":
+    if o.kind in ("prefix", "described"):
         found["prefix"] = jnp.pad(prefix, start, constant_values=True).astype(jnp.int32)
     if o.kind == "permuted":
         found["noisy"] = jnp.pad(hidden, start).astype(jnp.int32)

@@ -13,7 +13,10 @@ noise is drawn from its prior, not from its posterior: the two agree where all o
 steps is an argument, not a shape: another budget is no other program. Places emptied again (remask) are drawn with new noise, made from
 the bits of the first. Letters: b batch, t position, v vocabulary, k step.
 
-Source: (3) is the loop of MaskGIT, Chang et al. 2022; noise, replay and their counterfactuals are this project's own.
+With a window of w, (1) is asked of the text up to the first mask, w masks, and ends in the place of later masks (`windowed`).
+
+Source: (3) is the loop of MaskGIT, Chang et al. 2022; the window: Samuel, BERTs are generative in-context learners, NeurIPS 2024, sec. 3;
+noise, replay and their counterfactuals are this project's own.
 """
 
 from __future__ import annotations
@@ -136,7 +139,8 @@ def _loop(
         now, start, stop = _block_of(carry.step, budget, blocks)
         open_ = carry.tokens == mask
         share = 1 - alpha(1 - carry.step / budget) if config.counts == "ancestral" else open_.mean(-1)
-        logits = predict(carry.tokens, jnp.broadcast_to(share, (num,)).astype(jnp.float32))
+        seen = windowed(carry.tokens, mask, config.window, config.end or 0) if config.window else carry.tokens
+        logits = predict(seen, jnp.broadcast_to(share, (num,)).astype(jnp.float32))
         warped = warp(logits.reshape(num * length, -1).astype(jnp.float32), config).reshape(logits.shape)
         g = _fresh(noise["tokens"], carry.visits) if config.remask else noise["tokens"]
         drawn = jnp.where(force[0], force[1], gumbel.draw(warped, g))
@@ -161,6 +165,13 @@ def _loop(
     kept = jnp.zeros(noise["tokens"].shape) if laws else None
     first = _Carry(jnp.int32(0), held, jnp.full(template.shape, GIVEN, jnp.int32), zeros, zeros.astype(jnp.int32), kept)
     return jax.lax.while_loop(lambda carry: (carry.step < budget.max()) & (carry.tokens == mask).any(), body, first)
+
+
+def windowed(tokens: Int[Array, "b t"], mask: int, window: int, end: int) -> Int[Array, "b t"]:
+    """`tokens` of which every mask that is `window` places or more behind the first one is `end`."""
+    open_ = tokens == mask
+    first = jnp.argmax(open_, -1)[:, None]
+    return jnp.where(open_ & (jnp.arange(tokens.shape[1])[None] >= first + window), end, tokens)
 
 
 def _block_of(step: Array, budget: Int[Array, "b"], blocks: int) -> tuple[Array, Array, Array]:

@@ -22,6 +22,8 @@ class UnmaskConfig(DecodingConfig):
     remask: share of the places filled before that are emptied again after each step but the last, the least certain first.
     end, reject: a score whose drawn token is `end` counts, as a probability, only `reject` times at first, rising to 1 over the steps, so
     that a text does not end before it has been written.
+    window: > 0, with policy=order: so many masks stand at a time, that of the place to be filled and those right after it, and behind them
+    `end`, so that a model of short gaps writes a text of any length (generative BERT).
     The tokens themselves are drawn as `temperature`, `top_k`, `top_p`, `min_p` and `omega` say.
     """
 
@@ -35,6 +37,7 @@ class UnmaskConfig(DecodingConfig):
     remask: float = at_least(0.0, 0.0, 1.0)
     end: int | None = dataclasses.field(default=None, metadata={"min": 0})
     reject: float = at_least(1.0, 0.0, 1.0)
+    window: int = at_least(0, 0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -54,6 +57,13 @@ class UnmaskConfig(DecodingConfig):
             raise ConfigError(f"sampling.steps: {self.steps} steps for a plan of {len(self.plan)}; leave it at 0")
         if self.reject != 1 and (self.end is None or self.policy not in ("confidence", "margin", "entropy")):
             raise ConfigError("sampling.reject: needs an end token and a policy that scores tokens; set sampling.end and sampling.policy")
+        if self.window and (
+            self.end is None or self.policy != "order" or self.order or self.steps or self.plan or self.remask or self.block
+        ):
+            raise ConfigError(
+                f"sampling.window: {self.window} masks go on from left to right, one place a call, up to an end; set policy=order and an "
+                "end, and leave order, steps, plan, remask and block as they are"
+            )
 
     def budget(self, length: int) -> int:
         """Calls of the network for rows of `length` places. Raises `ConfigError` where the config does not fit them."""

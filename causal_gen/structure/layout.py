@@ -10,8 +10,8 @@ visibilities read (`fields_for(u, u, **layout.fields)`). Places count flat over 
 packing, steps and codebooks before a delay). Each function is about one sequence: `jax.vmap` it over a batch of spans or
 orders. Those that take only numbers and numpy arrays work in numpy, on the host, and their fields stay known while a step is traced.
 
-Sources: rotate_spans: Aghajanyan et al., CM3 (2022), and Peng et al., VoiceCraft (2024); delay: Copet et al., MusicGen (2023); double:
-Hu et al., ACDiT (2024); pseudo_mask: Bao et al., UniLMv2 (2020), and s2s-ft (2021).
+Sources: rotate_spans: Aghajanyan et al., CM3 (2022); delay: Copet et al., MusicGen (2023); both in one: Peng et al., VoiceCraft (2024),
+sec. 3.1; double: Hu et al., ACDiT (2024); pseudo_mask: Bao et al., UniLMv2 (2020), and s2s-ft (2021).
 Letters: t tokens of x, u slots of y, m spans or masks, k codebooks.
 """
 
@@ -163,6 +163,33 @@ def delay(t: int, offsets: Sequence[int]) -> Layout:
     source = np.where(real, time * k + np.arange(k)[None], -1)
     place = (np.arange(t)[:, None] + late[None]) * k + np.arange(k)[None]
     return Layout(source.astype(np.int32), place.astype(np.int32), real.astype(np.float32), {}, fillers=1)
+
+
+def rotate_delayed(
+    t: int, offsets: Sequence[int], starts: Int[Array, "m"] | Int[np.ndarray, "m"], stops: Int[Array, "m"] | Int[np.ndarray, "m"]
+) -> Layout:
+    """Codebooks x [t, k] whose spans of steps move to the end as by `rotate_spans`, each piece between two fillers delayed by itself as by
+    `delay`, so that it is whole before the next begins: y [u, k], u = t + 2 m + (2 m + 1) max(offsets).
+
+    Filler number j < m stands in all codebooks at hole and head of span j; filler number m is a slot that the delay leaves empty. Field
+    "position" [u] is the step of x of a slot's first codebook, as if the piece before went on where that is empty.
+
+    Raises `ConfigError` for a negative offset, and for spans as `rotate_spans` does.
+    """
+    if not offsets or min(offsets) < 0:
+        raise ConfigError(f"rotate_delayed: offsets {list(offsets)}; give each codebook one of 0 or more")
+    rows, m, k, late = rotate_spans(t, starts, stops), starts.shape[0], len(offsets), max(offsets)
+    xp = _numpy(rows.source)
+    at = xp.arange(t + 2 * m) + late * xp.cumsum(rows.source < 0)  # the step of a row's first codebook: pieces before it are whole
+    step = np.arange(t + 2 * m + (2 * m + 1) * late)[:, None] - np.append(np.asarray(offsets), 0)[None]
+    row = xp.clip(xp.searchsorted(at, xp.asarray(step), side="right") - 1, 0, t + 2 * m - 1)
+    held = xp.where(at[row] == step, rows.source[row], -1 - m)  # the last column is that of fillers, which are not delayed
+    source = xp.where(held[:, :-1] >= 0, held[:, :-1] * k + np.arange(k)[None], -1 - m)
+    source = xp.where(((held[:, -1:] < 0) & (held[:, -1:] > -1 - m)), held[:, -1:], source).astype(xp.int32)
+    place = (at[rows.place][:, None] + np.asarray(offsets)[None]) * k + np.arange(k)[None]
+    last = row[:, -1]
+    fields = {"position": (rows.fields["position"][last] + step[:, -1] - at[last]).astype(xp.int32)}
+    return Layout(source, place.astype(xp.int32), (source >= 0).astype(xp.float32), fields, fillers=m + 1)
 
 
 def double(block: Int[Array, "t"] | Int[np.ndarray, "t"]) -> Layout:

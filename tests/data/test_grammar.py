@@ -9,7 +9,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from causal_gen.data.grammar import INTRANSITIVE_FORMS, NOUNS, PATTERNS, PHENOMENA, PLURALS, TRANSITIVE_FORMS, WORDS, GrammarConfig
+from causal_gen.data.grammar import (
+    INTRANSITIVE_FORMS,
+    NOUNS,
+    PATTERNS,
+    PHENOMENA,
+    PLURALS,
+    TRANSITIVE_FORMS,
+    WORDS,
+    GrammarConfig,
+    grammatical,
+)
 from causal_gen.types import DataError
 
 CONFIG = GrammarConfig(size=30_000, test_size=200, pairs=60)
@@ -90,3 +100,46 @@ def test_words_are_encoded_and_an_unknown_one_is_named(source):
     assert source.tokenizer.decode(source.tokenizer.encode([text])[0]) == text
     with pytest.raises(DataError, match="word 'dog'"):
         source.tokenizer.encode(["the dog sleeps"])
+
+
+@pytest.mark.parametrize("letters", [0, 2, 3])
+def test_pieces_of_words_say_the_same_sentences(letters):
+    """Whatever a token is, the rows of a seed are the same texts, and the longest of them all but fills its row."""
+    config = GrammarConfig(size=2_000, test_size=40, pairs=20, letters=letters, ends=True)
+    source, words = config.make(), GrammarConfig(size=2_000, test_size=40, pairs=20).make()
+    rows = source.gather("train", np.arange(2_000))
+    assert [source.tokenizer.decode(row) for row in rows["tokens"]] == [
+        words.tokenizer.decode(row) for row in words.gather("train", np.arange(2_000))["tokens"]
+    ]
+    assert (rows["loss_mask"] == 1).all() and (rows["tokens"][:, -1] == 0).all() and (rows["tokens"][:, -4] != 0).any()
+    assert max(len(piece.removeprefix("##")) for piece in source.tokenizer.tokens) == (letters or max(map(len, WORDS)))
+    assert source.tokenizer.decode(source.tokenizer.encode(["these princesses see themselves"])[0]) == "these princesses see themselves"
+    law = source.stats()["tokens"]["best_loss"]
+    assert law == pytest.approx(source.best("test", np.arange(40)).sum() / (40 * config.length))
+
+
+def test_the_grammar_accepts_what_the_regular_expressions_accept(source):
+    """Good and bad sentences of all phenomena, and sentences with a word exchanged at random."""
+    rng, texts = np.random.default_rng(0), []
+    for pairs in source.statements().values():
+        texts += [source.tokenizer.decode(row) for row in pairs.tokens.reshape(-1, 8)]
+    for text in texts[::2]:
+        words = text.split()
+        words[rng.integers(len(words))] = str(rng.choice(WORDS[1:]))
+        texts.append(" ".join(words))
+    verdicts = [grammatical(text) for text in texts]
+    assert verdicts == [bool(parses(text)) for text in texts]
+    assert 0.2 < np.mean(verdicts) < 0.8
+
+
+def test_a_row_is_solved_by_a_sentence_up_to_its_first_end():
+    source = GrammarConfig(size=4, test_size=4, letters=3).make()
+
+    def row(text, then=""):
+        parts = [source.tokenizer.encode([part])[0] for part in (text, then)]
+        told = np.concatenate([parts[0], [0], parts[1]])
+        return np.pad(told, (0, source.config.length - len(told)))
+
+    rows = [row("the queen sleeps"), row("the queen sleep"), row("the queen sleeps", "boys"), row("")]
+    endless = np.full(source.config.length, source.tokenizer.numbers["the"])
+    np.testing.assert_array_equal(source.solved(np.stack([*rows, endless])), [True, False, True, False, False])

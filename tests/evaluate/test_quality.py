@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from causal_gen.data.enumerable import EnumerableConfig
+from causal_gen.data.grammar import GrammarConfig
 from causal_gen.data.pixels import PixelsConfig
 from causal_gen.evaluate import laws, quality
 from causal_gen.scm.intervention import Span
@@ -81,3 +82,13 @@ def test_a_law_that_is_sampled_is_found_at_its_floor_and_its_log_prob_exactly():
     assert wrong["exact"]["total_variation"] == pytest.approx(gap, rel=1e-5) and abs(wrong["total_variation"] - gap) < 3 * wrong["floor"]
     assert wrong["exact"]["kl"] == pytest.approx(np.log(27) - task.entropy, rel=1e-5)
     assert laws.measure(Fake(()), None, KEY, PixelsConfig(standin=True, size=4, test_size=4).make(), 10, 4) == {}
+
+
+def test_samples_are_judged_by_the_rules_of_their_source():
+    """Of four rows that are drawn alike two are sentences, one of them twice."""
+    source = GrammarConfig(size=8, test_size=8).make()
+    texts = ("the queen sleeps", "the queen sleep", "no boy ever runs", "the the the")
+    rows = jnp.asarray([[*source.tokenizer.encode([text])[0], *[0] * (8 - len(text.split()))] for text in texts])
+    found = laws.measure(Fake(()), rows, KEY, source, 2_000, 500)
+    assert found["solved"] == pytest.approx(0.5, abs=0.06) and found["distinct"] == 2 and found["draws"] == 2_000
+    assert laws.measure(Fake(()), rows, KEY, source, 0, 500) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,13 @@ import pytest
 from causal_gen.data import statements
 from causal_gen.data.grammar import GrammarConfig, WordTokenizer
 from causal_gen.data.statements import Statements
+from causal_gen.data.text import token_entries
 from causal_gen.evaluate import ranking
 from causal_gen.evaluate.base import EvaluateConfig
 from causal_gen.models.hybrid_transformer_config import HybridTransformerConfig, ObjectiveConfig
+from causal_gen.models.objectives import Query
+from causal_gen.nn.transformer_config import TransformerConfig
+from causal_gen.sampling.unmask_config import UnmaskConfig
 from causal_gen.types import ConfigError, DataError
 
 KEY = jax.random.key(0)
@@ -73,6 +78,33 @@ def test_a_coin_is_right_half_of_the_time():
 
     found = ranking.measure(Hash(), None, KEY, GrammarConfig(size=1, test_size=1).make(), EvaluateConfig())
     assert abs(found["accuracy"] - 0.5) < 0.04 and all(abs(group["accuracy"] - 0.5) < 0.2 for group in found["groups"].values())
+
+
+@pytest.mark.parametrize("window", [1, 2, 8])
+def test_a_window_hides_the_tokens_after_the_scored_one(window):
+    """Of one place it is the plain pseudo-likelihood, of all the likelihood from left to right; between them a loop says it in numpy."""
+    length = 5
+    config = HybridTransformerConfig(
+        objectives=(ObjectiveConfig("masked"),), transformer=TransformerConfig(width=8, layers=1, heads=2, backend="dense")
+    )
+    sampling = UnmaskConfig(policy="order", end=0, window=window)
+    model: Any = config.make(token_entries(length, 6, ""), {}, sampling, "params=float32,compute=float32,output=float32", "none")
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(KEY, leaf.shape), jax.jit(model.init)(KEY))
+    tokens = np.array([[1, 2, 3, 0, 0], [5, 4, 1, 2, 0]], np.int32)
+    mask = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], np.float32)
+    found = ranking.scored(ranking.scorer_of(model, "pseudo"), model, params, KEY, tokens, mask, 2)
+    batch = {"tokens": jnp.asarray(tokens), "loss_mask": jnp.asarray(mask)}
+    want = np.zeros(2)
+    for i in range(length):
+        hidden = np.zeros((2, length), bool)
+        hidden[:, i : i + window] = mask[:, i : i + window] > 0
+        logits = model.conditionals(params, batch, Query(mask=jnp.asarray(hidden)))["tokens"].logits
+        want += mask[:, i] * np.asarray(jax.nn.log_softmax(logits))[np.arange(2), i, tokens[:, i]]
+    np.testing.assert_allclose(found, want, atol=1e-4)
+    if window == 1:
+        np.testing.assert_allclose(found, model.log_prob(params, KEY, batch, Query(how="pseudo")), atol=1e-4)
+    if window >= length:
+        np.testing.assert_allclose(found, model.log_prob(params, KEY, batch, Query(order=jnp.arange(length))), atol=1e-4)
 
 
 def test_what_cannot_be_scored_is_refused_in_a_line():

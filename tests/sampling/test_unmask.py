@@ -218,6 +218,29 @@ def draw_alone(predict, told):
     return unmask(predict, told, UnmaskConfig(steps=1), mask=MASK).tokens
 
 
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_a_window_shows_so_many_masks_behind_the_text_and_then_its_end(window):
+    """A network that says how many masks and ends it sees: as many as the window has and the row leaves."""
+
+    def predict(tokens, share):
+        seen = 4 * (tokens == 24).sum(-1) + (tokens == 0).sum(-1)
+        return jnp.broadcast_to(50.0 * jax.nn.one_hot(seen, 24)[:, None], (*tokens.shape, 24))
+
+    config = UnmaskConfig(policy="order", end=0, window=window)
+    told = noise(jax.random.key(0), 3, 4, 24)
+    found = jax.jit(lambda told: unmask(predict, told, config, mask=24))(told)
+    masks = [min(window, 4 - k) for k in range(4)]
+    np.testing.assert_array_equal(found.tokens, [[4 * m + (4 - k - m) for k, m in enumerate(masks)]] * 3)
+    np.testing.assert_array_equal(found.when, [range(4)] * 3)
+
+
+def test_a_text_written_in_a_window_comes_back_from_its_noise():
+    config = UnmaskConfig(policy="order", end=0, window=2)
+    tokens = jnp.asarray(TEXTS[np.random.default_rng(1).choice(len(P), 64, p=P)])
+    told = jax.jit(lambda key: replay(PREDICT, key, tokens, config, V, mask=MASK))(jax.random.key(2))
+    np.testing.assert_array_equal(draw(config, told, None, None, told["when"]).tokens, tokens)
+
+
 REFUSED = [
     (dict(order=(0, 2), policy="order"), "not a permutation of 0..1"),
     (dict(order=(0, 0, 1), policy="order"), "not a permutation of 0..2"),
@@ -227,6 +250,8 @@ REFUSED = [
     (dict(counts="plan"), "counts=plan and its numbers come together"),
     (dict(counts="plan", plan=(1, 0)), "numbers from 1 on"),
     (dict(reject=0.5), "needs an end token"),
+    (dict(policy="order", window=3), "set policy=order and an end"),
+    (dict(policy="order", end=0, window=3, steps=4), "leave order, steps, plan, remask and block as they are"),
 ]
 
 

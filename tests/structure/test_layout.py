@@ -1,5 +1,7 @@
 """Laws of layouts: what goes in comes out, slots hold what a slow re-arrangement of lists puts there, and masks fit the maps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from causal_gen.structure.layout import (
     pack,
     permute_segments,
     pseudo_mask,
+    rotate_delayed,
     rotate_spans,
 )  # fmt: skip
 from causal_gen.structure.masks import causal, same_document, skip_causal
@@ -143,6 +146,48 @@ def test_under_a_delay_codebook_k_comes_after_the_lower_ones_of_its_time():
     assert (place[:, 1:] > place[:, :-1]).all() and (place[1:, 0] > place[:-1, 0]).all()
 
 
+def rotated_and_delayed(t, offsets, spans):
+    """VoiceCraft with lists: pieces between fillers, each delayed by itself."""
+    inside = [i for a, b in spans for i in range(a, b)]
+    pieces, last = [], 0
+    for number, (a, b) in enumerate([*spans, (t, t)]):
+        pieces += [[i for i in range(last, a) if i not in inside]] + ([number] if number < len(spans) else [])
+        last = b
+    for number, (a, b) in enumerate(spans):
+        pieces += [number, list(range(a, b))]
+    rows = []
+    for piece in pieces:
+        if isinstance(piece, int):
+            rows.append([-1 - piece] * len(offsets))
+            continue
+        late = [[-1 - len(spans)] * len(offsets) for _ in range(len(piece) + max(offsets))]
+        for place, time in enumerate(piece):
+            for book, offset in enumerate(offsets):
+                late[place + offset][book] = time * len(offsets) + book
+        rows += late
+    return np.array(rows)
+
+
+@FEW
+@given(st.integers(1, 12), st.lists(st.integers(0, 3), min_size=1, max_size=4), st.lists(st.integers(0, 12), min_size=0, max_size=6))
+def test_spans_of_delayed_codebooks_move_as_lists_do_and_come_back(t, offsets, bounds):
+    bounds = sorted(min(bound, t) for bound in bounds[: len(bounds) // 2 * 2])
+    starts, stops = np.array(bounds[::2], np.int32), np.array(bounds[1::2], np.int32)
+    layout = rotate_delayed(t, offsets, starts, stops)
+    np.testing.assert_array_equal(layout.source, rotated_and_delayed(t, offsets, list(zip(starts, stops, strict=True))))
+    comes_back(dataclasses.replace(layout, fields={}))
+    first = np.argmin(offsets)
+    if offsets[first] == 0:
+        np.testing.assert_array_equal(layout.fields["position"][layout.place[:, first] // len(offsets)], np.arange(t))
+    traced = jax.jit(lambda a, b: rotate_delayed(t, offsets, a, b))(starts, stops)
+    np.testing.assert_array_equal(traced.source, layout.source)
+    np.testing.assert_array_equal(traced.place, layout.place)
+    if max(offsets) == 0:
+        np.testing.assert_array_equal(layout.source[:, 0] >= 0, rotate_spans(t, starts, stops).source >= 0)
+    if not len(starts):
+        np.testing.assert_array_equal(layout.source, delay(t, offsets).source)
+
+
 def test_rotation_then_delay_comes_back():
     """VoiceCraft: spans of frames move to the end, then the codebooks are delayed."""
     x = jax.random.randint(jax.random.key(0), (9, 4), 0, 50)
@@ -231,6 +276,7 @@ def test_mistakes_are_named():
         (lambda: pack([], 4), "both need to be positive"),
         (lambda: pack([3], 0), "both need to be positive"),
         (lambda: delay(4, []), "offsets"),
+        (lambda: rotate_delayed(4, (0, -1), np.array([1]), np.array([2])), "give each codebook one of 0 or more"),
         (lambda: interleave((2, 2), (0, 1)), "at least 1 token"),
     ):
         with pytest.raises(ConfigError, match=message):
