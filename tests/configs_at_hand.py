@@ -19,6 +19,8 @@ FIRST = (  # one a family
     "configs/hybrid_transformer/gpt_bert.py",
     "configs/structural/triangle.py",
     "configs/bidirectional/dear.py",
+    "configs/linear_latent/hca.py",
+    "configs/hybrid_transformer/voicecraft.py",
 )
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from causal_gen.evaluate import hybrid, likelihood, sequences
@@ -50,10 +49,8 @@ def infill(model: Any, params: Params, key: Key, source: Any, indices: Int[np.nd
     config, nats, codes = model.config, [], []
     for start in range(0, len(indices), batch_size):
         batch = source.gather("test", indices[start : start + batch_size])
-        first, last = draw_spans(config.moved, jax.random.fold_in(key, start), len(batch["tokens"]), model.steps)
-        step = np.arange(model.length)[None, :, None] // config.codebooks
-        mask = ((step >= np.asarray(first)[:, None]) & (step < np.asarray(last)[:, None])).any(-1)
-        nats.append(-np.asarray(fetch(_masked(model, params, spread(dict(batch)), jnp.asarray(mask))), np.float64))
-        codes.append(mask.sum(1))
+        mask = model.inside(draw_spans(config.moved, jax.random.fold_in(key, start), len(batch["tokens"]), model.steps))
+        nats.append(-np.asarray(fetch(_masked(model, params, spread(dict(batch)), mask)), np.float64))
+        codes.append(np.asarray(mask.sum(1)))
     value, error = likelihood.rate(np.concatenate(nats), np.concatenate(codes))
     return {"value": value, "se": error, "bits": value / math.log(2), "sides": "both sides" if config.right else "the left side"}

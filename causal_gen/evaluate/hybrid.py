@@ -88,8 +88,7 @@ def uncertainty(model: Any, params: Params, key: Key, source: Any, indices: Int[
     first, second = (
         likelihood.nats(model, params, one, source, indices, batch_size) for one in jax.random.split(jax.random.fold_in(key, 6))
     )
-    rows = source.gather("test", indices)
-    tokens = np.asarray(rows.get("loss_mask", np.ones(rows["tokens"].shape)), np.float64).sum(1)
+    tokens = likelihood.scored(source.gather("test", indices))
     return float(np.sqrt(np.mean(((first - second) / tokens) ** 2) / 2))
 
 
@@ -104,7 +103,7 @@ def pseudo(model: Any, params: Params, source: Any, indices: Int[np.ndarray, "n"
     for start in range(0, len(indices), batch_size):
         batch = source.gather("test", indices[start : start + batch_size])
         nats.append(-np.asarray(fetch(_pseudo(model, params, spread(dict(batch)))), np.float64))
-        tokens.append(np.asarray(batch.get("loss_mask", np.ones(batch["tokens"].shape)), np.float64).sum(1))
+        tokens.append(likelihood.scored(batch))
     value, error = likelihood.rate(np.concatenate(nats), np.concatenate(tokens))
     return {"value": value, "se": error}
 

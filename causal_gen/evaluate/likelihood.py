@@ -33,6 +33,11 @@ def rate(nats: Float[np.ndarray, "n"], units: Float[np.ndarray, "n"], clusters: 
     return value, math.sqrt(count / (count - 1) * float((errors**2).sum())) / total if count > 1 else math.nan
 
 
+def scored(rows: Mapping[str, Any]) -> Float[np.ndarray, "n"]:
+    """How many tokens of each row [n, t] count: all of them, where the source has no `loss_mask`."""
+    return np.asarray(rows.get("loss_mask", np.ones(rows["tokens"].shape)), np.float64).sum(1)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _log_prob(model: Any, params: Params, key: Key, batch: Mapping[str, Any]) -> Any:
     return model.log_prob(params, key, batch)
@@ -61,7 +66,7 @@ def heldout(model: Any, params: Params, key: Key, source: Any, num: int | None =
     """
     indices = np.arange(min(num or source.size("test"), source.size("test")))
     rows = source.gather("test", indices)
-    tokens = np.asarray(rows.get("loss_mask", np.ones(rows["tokens"].shape)), np.float64).sum(1)
+    tokens = scored(rows)
     losses = nats(model, params, key, source, indices, batch_size)
     clusters = source.clusters("test", indices) if hasattr(source, "clusters") else None
     out: dict[str, Any] = {"rows": len(indices), "tokens": int(tokens.sum()), "likelihood": model.likelihood}

@@ -101,7 +101,7 @@ def scorer_of(model: Any, scoring: str) -> Any:
         masked = next((kind.called for kind in kinds if kind.kind in FILLED), None)
         if masked is None:
             raise ConfigError(f"evaluate.scoring: pseudo needs a model that is trained by masks, this {type(model).__name__} is not")
-        window = getattr(model.sampling, "window", 0) if hasattr(model, "sampling") else 0
+        window = getattr(getattr(model, "sampling", None), "window", 0)
         return functools.partial(_windowed, masked, window) if window else functools.partial(_pseudo, masked)
     if model.log_prob is None or model.likelihood is None:
         raise ConfigError(f"evaluate.scoring: {type(model).__name__} has no likelihood; set it to pseudo")

@@ -7,12 +7,13 @@ not apply to a family are None. Letters: b batch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import jax
 
-from causal_gen.scm.intervention import Acts, Intervention
+from causal_gen.scm.intervention import Acts, Intervention, Span
 from causal_gen.structure.graph import Dag
 from causal_gen.types import Array, Batch, Key, Noise, Params
 
@@ -87,6 +88,39 @@ class Model(Trainable, Protocol):
     def abduct(self, params: Params, key: Key, batch: Batch) -> Noise: ...
     def descendants(self, noise: Noise, do: Intervention | Acts | None) -> dict[str, Array]: ...
     def log_prob(self, params: Params, key: Key, batch: Batch, query: Any = None) -> Array: ...
+
+
+class OneSequence:
+    """What a model says whose one node is a sequence: `config.tokens` names it, of `length` tokens out of `vocabulary`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> Any: ...
+        @property
+        def length(self) -> int: ...
+        @property
+        def vocabulary(self) -> int: ...
+
+    @functools.cached_property
+    def graph(self) -> Dag:
+        """One array-valued node; its inner graph is who sees whom."""
+        return Dag((self.config.tokens,))
+
+    @property
+    def actable(self) -> tuple[str, ...]:
+        """Interventions name the tokens, by position."""
+        return (self.config.tokens,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Abduction reads the tokens."""
+        return (self.config.tokens,)
+
+    @property
+    def spans(self) -> dict[str, Span]:
+        """The node is a sequence."""
+        return {self.config.tokens: Span(self.length, self.vocabulary)}
 
 
 def no_state(params: Params, stats: Any) -> Any:

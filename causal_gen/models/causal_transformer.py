@@ -35,9 +35,8 @@ from causal_gen.sampling import cache as caches
 from causal_gen.sampling.cache import Cache
 from causal_gen.sampling.speculative import Engine
 from causal_gen.sampling.truncation import DecodingConfig
-from causal_gen.scm.intervention import Acts, Intervention, Span, canonical
+from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.structure import expression, masks
-from causal_gen.structure.graph import Dag
 from causal_gen.structure.variants import latents
 from causal_gen.structure.visibility import Visibility, fields_for
 from causal_gen.types import Array, Batch, Bool, Float, Int, Key, Noise, Params, UserError
@@ -56,7 +55,7 @@ class TextCache:
 
 
 @dataclasses.dataclass(frozen=True)
-class CausalTransformer:
+class CausalTransformer(base.OneSequence):
     """The model of eqs. (1-4); see `models/base.py` for the interface that all families share.
 
     Noise is {"tokens": Gumbel [b, t, v]}; params are {"embed" [v, d], "start" [d], "decoder", "readout"?, "classes"?}, where each class has
@@ -73,26 +72,6 @@ class CausalTransformer:
 
     likelihood: Literal["exact"] = dataclasses.field(default="exact", init=False)
     batch_coupled: bool = dataclasses.field(default=False, init=False)
-
-    @functools.cached_property
-    def graph(self) -> Dag:
-        """One array-valued node; its inner graph is the visibility."""
-        return Dag((self.config.tokens,))
-
-    @property
-    def actable(self) -> tuple[str, ...]:
-        """Interventions name the tokens, by position."""
-        return (self.config.tokens,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Abduction reads the tokens."""
-        return (self.config.tokens,)
-
-    @property
-    def spans(self) -> dict[str, Span]:
-        """The node is a sequence."""
-        return {self.config.tokens: Span(self.length, self.vocabulary)}
 
     @functools.cached_property
     def visibility(self) -> Visibility:

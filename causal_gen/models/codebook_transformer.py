@@ -32,8 +32,7 @@ from causal_gen.nn.transformer_config import TransformerConfig
 from causal_gen.sampling import ar, gumbel
 from causal_gen.sampling.truncation import DecodingConfig, warp
 from causal_gen.sampling.unmask import BLANK
-from causal_gen.scm.intervention import Acts, Intervention, Span, canonical
-from causal_gen.structure.graph import Dag
+from causal_gen.scm.intervention import Acts, Intervention, canonical
 from causal_gen.structure.layout import Layout, rotate_delayed
 from causal_gen.structure.masks import causal
 from causal_gen.structure.visibility import fields_for
@@ -41,7 +40,7 @@ from causal_gen.types import Array, Batch, Bool, Float, Int, Key, Noise, Params,
 
 
 @dataclasses.dataclass(frozen=True)
-class CodebookTransformer:
+class CodebookTransformer(base.OneSequence):
     """The model of eqs. (1-4); see `models/base.py` for the interface that all families share. `length` is t.
 
     Params are {"embed" [q, v + m + 1, d], "start" [d], "decoder", "readout" [q, d, v]}: each codebook embeds its codes, the sentinels of
@@ -60,26 +59,6 @@ class CodebookTransformer:
     batch_coupled: bool = dataclasses.field(default=False, init=False)
     context: tuple[str, ...] = dataclasses.field(default=("template",), init=False)
     optional: tuple[str, ...] = dataclasses.field(default=("template",), init=False)
-
-    @functools.cached_property
-    def graph(self) -> Dag:
-        """One array-valued node."""
-        return Dag((self.config.tokens,))
-
-    @property
-    def actable(self) -> tuple[str, ...]:
-        """Interventions name the codes, by place."""
-        return (self.config.tokens,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Abduction reads the codes."""
-        return (self.config.tokens,)
-
-    @property
-    def spans(self) -> dict[str, Span]:
-        """The node is a sequence."""
-        return {self.config.tokens: Span(self.length, self.vocabulary)}
 
     @property
     def steps(self) -> int:
@@ -164,12 +143,13 @@ class CodebookTransformer:
         spans = (jnp.where(plain, none[0], drawn[0]), jnp.where(plain, none[1], drawn[1]))
         arranged, nats, counts = self._told(params, tokens, spans)
         weights = counts * jnp.asarray(self.config.codebook_weights or (1.0,) * self.config.codebooks)[None, None]
-        moved = counts * self._put(arranged, self._inside(spans))
+        moved = counts * self._put(arranged, self.inside(spans))
         flat = [term.reshape(len(tokens), -1) for term in (nats, weights, counts, moved)]
         loss, nll, span = (categorical.masked_mean(flat[0], mask) for mask in flat[1:])
         return loss, base.Aux({"nll": nll, "span": span})
 
-    def _inside(self, spans: tuple[Array, Array]) -> Bool[Array, "b t"]:
+    def inside(self, spans: tuple[Array, Array]) -> Bool[Array, "b t"]:
+        """Which codes lie in spans of steps, starts and stops [b, m]."""
         step = jnp.arange(self.length)[None, :, None] // self.config.codebooks
         return ((step >= spans[0][:, None]) & (step < spans[1][:, None])).any(-1)
 

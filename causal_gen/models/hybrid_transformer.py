@@ -94,7 +94,7 @@ class HybridTransformer(CausalTransformer):
         params, keys = super().init(key), jax.random.split(jax.random.fold_in(key, 1))
         d, kinds = self.transformer.width, self.config.objectives
         spans = max((o.spans for o in kinds if o.kind == "span"), default=0)
-        if spans or any(o.kind in FILLED for o in kinds):
+        if spans or any(o.kind in (*FILLED, "described") for o in kinds):
             params["masks"] = self.transformer.initial * jax.random.normal(keys[0], (1 + spans, d))
         if most := max((o.parts for o in kinds), default=1) - 1:
             base = masking.SubTokens(self.vocabulary, most + 1).base
@@ -242,7 +242,7 @@ class HybridTransformer(CausalTransformer):
             arranged = objectives.pseudo(tokens, row.hidden, rank, row.weight, self.mask)
             return (arranged.weight * self._arranged_nll(params, o, arranged, batch)).sum(-1), jnp.zeros(tokens.shape[:1])
         shown = row.shown
-        logits = self._tell(params, o, row.inputs, batch, shown, ~row.hidden)
+        logits = self._tell(params, o, row.inputs, batch, shown, row.prefix)
         if w is not None:
             chance = jnp.clip(masking.learned_chance(row.time, w, tokens), 1e-6, 1 - 1e-6)
             log_chance = jnp.where(row.hidden, jnp.log(chance), jnp.log1p(-chance)) * scored

@@ -14,12 +14,7 @@ from causal_gen.structure.visibility import Visibility
 from causal_gen.types import ConfigError, Entry, at_least, choice
 
 SEEN = {"prefix": "causal() | prefix()", "described": "causal()", "span": "causal()", "permuted": "skip_causal()"}  # the others: full()
-MADE = {
-    "prefix": ("prefix",),
-    "described": ("prefix",),
-    "span": ("prefix",),
-    "permuted": ("block", "noisy", "position"),
-}  # fields; the others: valid
+MADE = {**dict.fromkeys(("prefix", "described", "span"), ("prefix",)), "permuted": ("block", "noisy", "position")}  # the others: valid
 FILLED = ("masked", "any_order", "diffusion", "permuted")  # kinds that say what stands at masked places, whatever the others are
 
 
@@ -33,8 +28,8 @@ class ObjectiveConfig:
     any_order  any number of tokens, uniform, with the weight of ARDM; order "identity": always the last so many
     diffusion  those that a noising process with `schedule` has masked by a random time; with `parts`, digit by digit (Prime)
     prefix     a share of the tokens at the end, low to high, one after the other, from a start that sees itself whole
-    described  what is scored, one token after the other, and a share of what is not, low to high, which is masked (PanGu-Coder); with
-               hides="all" every token one after the other, scored or not
+    described  what is scored, one token after the other, and a share of what stands before it, low to high, which is masked (PanGu-Coder,
+               Christopoulou et al. 2022, sec. 3); with hides="all" every token one after the other, scored or not
     span       `spans` runs of `shortest` to `longest` tokens, moved to the end, and with `rest` the others too, one after the other (CM3);
                `placed`: all keep the positions that they have in the row (as pseudo-masks do), else they are numbered as they are read
     permuted   a share of the tokens, low to high, each from the rest and those before it in a random order, in one run of twice the slots;
@@ -168,10 +163,9 @@ class HybridTransformerConfig(CausalTransformerConfig):
         raise ConfigError(f"query: there is no objective {name!r}; they are {', '.join(o.called for o in self.objectives)}")
 
     def _family(self) -> Any:
-        from causal_gen.models.describing import DescribingTransformer  # networks are imported when one is built
-        from causal_gen.models.hybrid_transformer import HybridTransformer
+        from causal_gen.models.hybrid_transformer import HybridTransformer  # networks are imported when one is built
 
-        return DescribingTransformer if any(o.kind == "described" for o in self.objectives) else HybridTransformer
+        return HybridTransformer
 
     def _problems(self, entries: Mapping[str, Entry], sampling: Any) -> list[str]:
         problems = super()._problems(entries, sampling)

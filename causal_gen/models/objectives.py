@@ -52,13 +52,15 @@ class Query:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hidden:
-    """Eqs. (1, 2), `shown` [b, t, l], the digits that are not masked (None: whole tokens), and the time `t` [b] of diffusion."""
+    """Eqs. (1, 2), `shown` [b, t, l], the digits that are not masked (None: whole tokens), the time `t` [b] of diffusion, and the "prefix"
+    [b, t] of (3) where the objective sets one."""
 
     inputs: Any
     hidden: Any
     weight: Any
     shown: Any = None
     time: Any = None
+    prefix: Any = None
 
 
 def hide(
@@ -67,6 +69,8 @@ def hide(
 ) -> Hidden:  # fmt: skip
     """A row as an objective in a row shows it; `at` are uniform numbers that say how much is hidden, `w` a learned schedule. Diffusion of
     whole tokens at 1 - at under a linear schedule hides by `other` just those that it shows at `at` (Gong et al. 2025, sec. 5)."""
+    if o.kind == "described":
+        return _describe(o, key, at, tokens, scored, mask)
     allowed = jnp.ones_like(scored) if o.hides == "all" else scored
     count, shown, time = allowed.sum(-1), None, None
     if o.kind == "diffusion":
@@ -92,14 +96,27 @@ def hide(
             hidden = masking.hide(key, hide, allowed, o.span)
         weight = masked.mean_over(hidden & scored if o.kind == "prefix" else hidden)
     if o.kind == "prefix":
-        return Hidden(tokens, hidden, weight)
+        return Hidden(tokens, hidden, weight, prefix=~hidden)
     inputs = jnp.where(hidden, mask, tokens)
     if o.kept + o.noise:
-        which, other = jax.random.split(jax.random.fold_in(key, 1))
+        which, noise = jax.random.split(jax.random.fold_in(key, 1))
         fate = jax.random.uniform(which, tokens.shape)
-        inputs = jnp.where(hidden & (fate < o.kept + o.noise), jax.random.randint(other, tokens.shape, 0, vocabulary), inputs)
+        inputs = jnp.where(hidden & (fate < o.kept + o.noise), jax.random.randint(noise, tokens.shape, 0, vocabulary), inputs)
         inputs = jnp.where(hidden & (fate < o.kept), tokens, inputs)
     return Hidden(inputs, hidden, weight, shown, time)
+
+
+def _describe(
+    o: ObjectiveConfig, key: Key, at: Float[Array, "b"], tokens: Int[Array, "b t"], scored: Bool[Array, "b t"], mask: int
+) -> Hidden:
+    """Code and masked words of the description before it under one loss mask; with hides="all" nothing is masked and everything counts, as
+    of next tokens. The number of masked words is rounded."""
+    if o.hides == "all":
+        return Hidden(tokens, jnp.zeros_like(scored), masked.mean_over(jnp.ones_like(scored)), prefix=jnp.zeros_like(scored))
+    words = jnp.cumsum(scored, 1) == 0  # what is not scored behind the code fills the row up, and describes nothing
+    count = jnp.round((o.low + (o.high - o.low) * at) * words.sum(-1)).astype(jnp.int32)
+    hidden = masking.hide(key, count, words, o.span)
+    return Hidden(jnp.where(hidden, mask, tokens), hidden, masked.mean_over(hidden | scored), prefix=words)
 
 
 def bounding(o: ObjectiveConfig) -> tuple[ObjectiveConfig, ObjectiveConfig | None]:
