@@ -31,6 +31,7 @@ ALLOCATOR = {
     "glibc.malloc.hugetlb": "1",
     "glibc.malloc.mmap_max": "0",
     "glibc.malloc.trim_threshold": "100000000000",
+    "glibc.malloc.arena_max": "1",  # other arenas are unmapped whenever they are empty: each step of several devices maps them again
 }
 _ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/kfd")
 _TUNED = "CAUSAL_GEN_ALLOCATOR_TUNED"  # set in the environment of the process that was started anew

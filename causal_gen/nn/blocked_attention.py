@@ -157,7 +157,8 @@ def backward(
 
     Arrays are tiles, as in `forward`, each gradient of the shape [i, b, ...] or [j, b, ...] of its array.
     """
-    delta, d_out = (d_out * out).sum(-1), d_out.astype(v.dtype)
+    # <do_i, o_i> as a product with ones: CPUs are slow to sum a short last axis
+    delta, d_out = (d_out * out) @ jnp.ones(out.shape[-1]), d_out.astype(v.dtype)
     differing = learned(tiling, fields)
 
     def step(i: Any, j: Any, carry: Any) -> Any:
@@ -169,18 +170,18 @@ def backward(
 
         differ = _tile_of(tiling, differing, i, j)
         (seen, w), pull = (weigh(differ), None) if not any(differ) else _vjp_of_weight(weigh, differ)
-        s = _scores(tiling, q, k, fields, i, j)
-        e = jnp.exp(jnp.where(seen, s - big_l[i][..., None], -jnp.inf))
-        p = e if w is None else e * w
-        dp = jnp.einsum("bgrqe,bgke->bgrqk", d_out[i], v[j], preferred_element_type=jnp.float32) - delta[i][..., None]
+        # [.., k, q]: of three products with p and ds two then take them as they lie
+        s = _turned(_scores(tiling, q, k, fields, i, j)) - big_l[i][..., None, :]
+        e = jnp.exp(jnp.where(_turned(seen), s, -jnp.inf))
+        p = e if w is None else e * _turned(w)
+        dp = jnp.einsum("bgke,bgrqe->bgrkq", v[j], d_out[i], preferred_element_type=jnp.float32) - delta[i][..., None, :]
         if pull is not None:
-            slope = jnp.exp(jnp.minimum(s - big_l[i][..., None], STEEPEST)) * dp
-            d_fields = _add_fields(tiling, d_fields, pull(slope), i, j)
+            d_fields = _add_fields(tiling, d_fields, pull(_turned(jnp.exp(jnp.minimum(s, STEEPEST)) * dp)), i, j)
         ds = (p * dp).astype(q.dtype)
         add = {"preferred_element_type": jnp.float32}
-        dq = _put(dq, i, dq[i] + jnp.einsum("bgrqk,bgkd->bgrqd", ds, k[j], **add))
-        dk = _put(dk, j, dk[j] + jnp.einsum("bgrqk,bgrqd->bgkd", ds, q[i], **add))
-        dv = _put(dv, j, dv[j] + jnp.einsum("bgrqk,bgrqe->bgke", p.astype(v.dtype), d_out[i], **add))
+        dq = _put(dq, i, dq[i] + jnp.einsum("bgrkq,bgkd->bgrqd", ds, k[j], **add))
+        dk = _put(dk, j, dk[j] + jnp.einsum("bgrkq,bgrqd->bgkd", ds, q[i], **add))
+        dv = _put(dv, j, dv[j] + jnp.einsum("bgrkq,bgrqe->bgke", p.astype(v.dtype), d_out[i], **add))
         return dq, dk, dv, d_fields
 
     start = (*(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)), jax.tree.map(jnp.zeros_like, differing))
@@ -206,6 +207,11 @@ def _scores(tiling: Tiling, q: Array, k: Array, fields: Any, i: Any, j: Any) -> 
     """s of one pair, [b, g, r, q, k]."""
     s = jnp.einsum("bgrqd,bgkd->bgrqk", q[i], k[j], preferred_element_type=jnp.float32)
     return s if tiling.bias is None else s + by_group(tiling.bias(*_tile_of(tiling, fields, i, j)), q.shape[2:4])
+
+
+def _turned(x: Array) -> Array:
+    """[.., q, k] as [.., k, q]."""
+    return jnp.swapaxes(x, -1, -2)
 
 
 def _weights(tiling: Tiling, sides: tuple[Fields, Fields], layer: Any, j: Any, groups: tuple[int, ...]) -> tuple[Array, Array | None]:

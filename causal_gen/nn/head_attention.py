@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_gen.nn.attention import attend, attention_map
+from causal_gen.nn.linear import Dense
 from causal_gen.nn.norm import RMSNorm
 from causal_gen.nn.positions import Alibi, rotary, rotate
 from causal_gen.nn.transformer_config import TransformerConfig
@@ -55,8 +56,9 @@ class HeadAttention(nn.Module):
         c, (b, t, _) = self.config, x.shape
         h, g, e = c.heads, c.groups, c.head_size
         own = q_fields if cached is not None or k_fields is None else k_fields  # of the tokens in x
-        qkv = nn.Dense((h + 2 * g) * e, c.bias, self.dtype, name="qkv")(x).reshape(b, t, h + 2 * g, e)
-        q, k, v = jnp.split(qkv, (h, h + g), 2)
+        qkv = Dense((h + 2 * g) * e, c.bias, self.dtype, name="qkv")(x)
+        # cut before heads come apart: the gradient is put together once, in the shape that the product wants
+        q, k, v = (part.reshape(b, t, -1, e) for part in jnp.split(qkv, (h * e, (h + g) * e), 2))
         if c.qk_norm:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
         angles = rotary(c.position, own, e, c.rope_base, c.frame_weight)
@@ -85,9 +87,9 @@ class CrossAttention(nn.Module):
         self, x: Float[Array, "b t d"], memory: Float[Array, "b s f"], q_fields: Fields, k_fields: Fields, layer: Any = None
     ) -> Float[Array, "b t d"]:
         c, (b, t, _), s = self.config, x.shape, memory.shape[1]
-        q = nn.Dense(c.heads * c.head_size, c.bias, self.dtype, name="q")(x).reshape(b, t, c.heads, c.head_size)
-        kv = nn.Dense(2 * c.groups * c.head_size, c.bias, self.dtype, name="kv")(memory)
-        k, v = jnp.split(kv.reshape(b, s, 2 * c.groups, c.head_size), 2, 2)
+        q = Dense(c.heads * c.head_size, c.bias, self.dtype, name="q")(x).reshape(b, t, c.heads, c.head_size)
+        kv = Dense(2 * c.groups * c.head_size, c.bias, self.dtype, name="kv")(memory)
+        k, v = (part.reshape(b, s, c.groups, c.head_size) for part in jnp.split(kv, 2, 2))
         if c.qk_norm:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
         heads = attend(q, k, v, self.visibility, q_fields, k_fields, backend=c.backend, block=c.block, layer=layer)
@@ -99,7 +101,7 @@ def merge_heads(layer: Any, heads: Float[Array, "b t h e"]) -> Float[Array, "b t
     c, (b, t, h, _) = layer.config, heads.shape
     if c.normformer:
         heads = heads * layer.param("head_scale", nn.initializers.ones, (h,)).reshape(1, 1, h, 1).astype(heads.dtype)
-    return nn.Dense(c.width, c.bias, layer.dtype, kernel_init=layer.out_init, parent=layer, name="out")(heads.reshape(b, t, -1))
+    return Dense(c.width, c.bias, layer.dtype, kernel_init=layer.out_init, parent=layer, name="out")(heads.reshape(b, t, -1))
 
 
 def join(cached: Kv | None, new: Kv, at: Any = None) -> dict[str, Array]:

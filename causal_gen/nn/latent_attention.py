@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from causal_gen.nn.attention import attend, attention_map
 from causal_gen.nn.head_attention import Kv, backend_of, join, merge_heads
+from causal_gen.nn.linear import Dense
 from causal_gen.nn.norm import RMSNorm
 from causal_gen.nn.positions import Alibi, rotary, rotate, turns
 from causal_gen.nn.transformer_config import TransformerConfig
@@ -54,9 +55,9 @@ class LatentAttention(nn.Module):
         h, e, r, p = c.heads, c.head_size, m.rank, m.rotary
         q = x
         if m.query_rank:
-            q = RMSNorm(name="query_norm")(nn.Dense(m.query_rank, False, self.dtype, name="query_down")(x))
-        q = nn.Dense(h * (e + p), False, self.dtype, name="query")(q).reshape(b, t, h, e + p)
-        down = nn.Dense(r + p, False, self.dtype, name="down")(x)[:, :, None, :]
+            q = RMSNorm(name="query_norm")(Dense(m.query_rank, False, self.dtype, name="query_down")(x))
+        q = Dense(h * (e + p), False, self.dtype, name="query")(q).reshape(b, t, h, e + p)
+        down = Dense(r + p, False, self.dtype, name="down")(x)[:, :, None, :]
         angles = rotary(c.position, q_fields, p, c.rope_base, c.frame_weight)
         q_content, q_shared = q[..., :e], rotate(q[..., e:], angles)
         latent, shared = RMSNorm(name="latent_norm")(down[..., :r]), rotate(down[..., r:], angles)
@@ -95,8 +96,8 @@ class LatentAttention(nn.Module):
         rank = self.config.latent.rank
         angles = turns(jnp.asarray(fields["index"]) // self.config.latent.stride, rank, 10_000.0)
         wave = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
-        wave = nn.Dense(rank, False, name="merge_wave", parent=self)(wave).reshape(-1, latent.shape[1], 1, rank)
-        score = nn.Dense(rank, False, name="merge_latent", parent=self)(latent.astype(jnp.float32))
+        wave = Dense(rank, False, name="merge_wave", parent=self)(wave).reshape(-1, latent.shape[1], 1, rank)
+        score = Dense(rank, False, name="merge_latent", parent=self)(latent.astype(jnp.float32))
         return jax.nn.sigmoid((score * wave).sum(-1, keepdims=True)).astype(latent.dtype)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from causal_gen.nn.linear import Dense
 from causal_gen.nn.norm import make_norm
 from causal_gen.types import Array, Float
 
@@ -40,8 +41,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
-        h = nn.Dense(widened(self.kind, self.hidden), self.bias, self.dtype, name="in")(x)
+        h = Dense(widened(self.kind, self.hidden), self.bias, self.dtype, name="in")(x)
         h = activate(self.kind, h)
         if self.inner_norm:
             h = make_norm(self.inner_norm, "inner_norm")(h)
-        return nn.Dense(x.shape[-1], self.bias, self.dtype, kernel_init=self.out_init, name="out")(h)
+        return Dense(x.shape[-1], self.bias, self.dtype, kernel_init=self.out_init, name="out")(h)
