@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -184,18 +185,43 @@ def test_an_unknown_backend_is_named():
         value_and_slopes(causal(), "flash", 8, inputs(), {}, 0)
 
 
+def slopes_of(t: int, backend: str, seen: int, heads: int, width: int, block: int):
+    """Forward and backward of attention over the last `seen` of t tokens, compiled, and its arguments' shape."""
+    q, fields = jax.ShapeDtypeStruct((1, t, heads, width), jnp.float32), fields_for(t, t)
+
+    def loss(q, k, v):
+        return attend(q, k, v, causal() & window(seen), *fields, backend=backend, block=block).sum()
+
+    return jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, q, q).compile(), q.shape
+
+
+def temporaries(t: int, backend: str, *how: int) -> int:
+    return slopes_of(t, backend, *how)[0].memory_analysis().temp_size_in_bytes
+
+
 def test_memory_of_blocked_attention_grows_with_the_sequence_and_not_with_its_square():
-    def temporaries(t: int, backend: str) -> int:
-        q = jax.ShapeDtypeStruct((1, t, 1, 8), jnp.float32)
-        fields = fields_for(t, t)
+    how = 16, 1, 8, 16
+    assert temporaries(1024, "blocked", *how) / temporaries(256, "blocked", *how) < 4.4
+    assert temporaries(1024, "blocked", *how) < temporaries(1024, "dense", *how) / 8
 
-        def loss(q, k, v):
-            return attend(q, k, v, causal() & window(16), *fields, backend=backend, block=16).sum()
 
-        return jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, q, q).compile().memory_analysis().temp_size_in_bytes
-
-    assert temporaries(1024, "blocked") / temporaries(256, "blocked") < 4.4
-    assert temporaries(1024, "blocked") < temporaries(1024, "dense") / 8
+@pytest.mark.slow
+def test_a_window_of_256_costs_memory_by_the_token_and_a_quarter_of_the_time():
+    how, lengths = (256, 4, 32, 128), (1024, 2048, 4096, 8192)
+    taken = [temporaries(t, "blocked", *how) for t in lengths]
+    slope = np.polyfit(np.log(lengths), np.log(taken), 1)[0]
+    share = taken[-1] / temporaries(lengths[-1], "dense", *how)
+    steps = {backend: slopes_of(4096, backend, *how) for backend in ("blocked", "dense")}
+    arrays = jax.random.normal(jax.random.key(0), (3, *steps["dense"][1]))
+    times = {backend: [] for backend in steps}
+    for _ in range(7):  # in turn, so that what else the machine does falls on both
+        for backend, (step, _) in steps.items():
+            begun = time.perf_counter()
+            jax.block_until_ready(step(*arrays))
+            times[backend].append(time.perf_counter() - begun)
+    ratio = np.median(times["blocked"]) / np.median(times["dense"])
+    print(f"log-log slope {slope:.3f}; {share:.4f} of dense at 8,192; {ratio:.3f} of its time at 4,096")
+    assert slope <= 1.15 and share <= 1 / 8 and ratio <= 0.25
 
 
 @pytest.mark.parametrize("backend", ["dense", "blocked", "jax"])
