@@ -65,8 +65,9 @@ def test_flops_are_those_of_the_matrices(call):
     matrices = tokens * LAYERS * (3 + 1 + 4 + 4) * square
     attention = 2 * 2 * BATCH * LAYERS * WIDTH * 3 * 8**2
     own = 3 * (matrices + attention + tokens * WIDTH * VOCABULARY)
-    # computed anew for the backward pass: all of a block but its last matrix; attention's own backward takes five products, not four
-    step = own + tokens * LAYERS * (3 + 1 + 4) * square + attention + attention // 2
+    # computed anew for the backward pass: all of a block but its last matrix; attention's own backward takes five products, not four,
+    # and one with ones for <do, o>
+    step = own + tokens * LAYERS * ((3 + 1 + 4) * square + WIDTH) + attention + attention // 2
     assert f"FLOPs of a step        {step:.4g}, {step / 8:.4g} a device; the model's {own:.4g}" in out
 
 
