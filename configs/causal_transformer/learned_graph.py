@@ -10,9 +10,9 @@ parts these are the mask and the consistency; its experts are not gated here. Mo
 gates) and `tiny` (CI).
 
 Measured, seeds 0 to 2 of data and training: area under the ROC curve of attention as a guess of the edges .974, .897, .942; nats a held-out
-token .750, .779, .757, above the best by .027, .049, .018. That this is no more than `dense` has is not seen: it has .733, .739, .748 (.010,
-.008, .009 above) and reads the graph at 1.000, 1.000, .983, since attention that is free finds it too. Gates close before attention has found its parents, and edges are
-lost, the more the higher the price: at weights.seen=.004 .911, .763 and .791, .850 nats.
+token .750, .779, .757, above the best by .027, .049, .018. That this is no more than `dense` has is not seen: it has .733, .739, .748
+(.010, .008, .009 above) and reads the graph at 1.000, 1.000, .983, since attention that is free finds it too. Gates close before attention
+has found its parents, and edges are lost, the more the higher the price: at weights.seen=.004 .911, .763 and .791, .850 nats.
 """
 
 from ml_collections import ConfigDict
