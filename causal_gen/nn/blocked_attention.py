@@ -157,8 +157,8 @@ def backward(
 
     Arrays are tiles, as in `forward`, each gradient of the shape [i, b, ...] or [j, b, ...] of its array.
     """
-    # <do_i, o_i> as a product with ones: CPUs are slow to sum a short last axis
-    delta, d_out = (d_out * out) @ jnp.ones(out.shape[-1]), d_out.astype(v.dtype)
+    # <do_i, o_i> as a product with ones: CPUs are slow to sum a short last axis. Its terms cancel, so no unit may round them first
+    delta, d_out = jnp.matmul(d_out * out, jnp.ones(out.shape[-1]), precision="highest"), d_out.astype(v.dtype)
     differing = learned(tiling, fields)
 
     def step(i: Any, j: Any, carry: Any) -> Any:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from causal_gen.nn.experts import Experts
 from causal_gen.nn.head_attention import CrossAttention, HeadAttention, Kv
 from causal_gen.nn.latent_attention import LatentAttention
+from causal_gen.nn.linear import Dense
 from causal_gen.nn.mlp import Mlp
 from causal_gen.nn.norm import make_norm
 from causal_gen.nn.positions import place
@@ -129,7 +130,7 @@ class Decoder(nn.Module):
         if c.position == "learned":
             x = x + self._positions(x, q_fields)
         if c.gates:  # open at the start: a gate is closed by what seeing costs
-            logits = nn.Dense(c.gates, bias_init=nn.initializers.constant(1.0), name="gate")(make_norm(c.norm, "gate_norm")(x))
+            logits = Dense(c.gates, bias_init=nn.initializers.constant(1.0), name="gate")(make_norm(c.norm, "gate_norm")(x))
             q_fields = {**q_fields, "gate": logits.astype(jnp.float32)}
         if last and (c.scan or c.attention != "heads"):
             raise ConfigError('transformer: cutting off tokens needs layers written out, of attention="heads"; set scan to false')
