@@ -284,6 +284,10 @@ class CausalTransformer(base.OneSequence):
         walk = {"enter": jnp.where(settled, 0, held.fields["enter"]), "leave": jnp.where(settled, FAR, held.fields["leave"])}
         return dataclasses.replace(cache, held=dataclasses.replace(held, fields={**held.fields, **walk}))
 
+    def widen(self, cache: TextCache, slots: int) -> TextCache:
+        """The cache with room for `slots` slots, where the config does not bound them."""
+        return dataclasses.replace(cache, held=caches.widen(cache.held, slots))
+
     def fork(self, cache: TextCache, rows: Int[Array, "m"]) -> TextCache:
         """Copies of rows of the cache, as beams need."""
         return TextCache(caches.fork(cache.held, rows), {name: value[rows] for name, value in cache.context.items()})
@@ -301,10 +305,15 @@ class CausalTransformer(base.OneSequence):
         def commit(cache: Any, indices: Array) -> Any:
             return self.commit(cache, indices) if omega == 1 else tuple(self.commit(side, indices) for side in cache)
 
+        def widen(cache: Any, slots: int) -> Any:
+            return self.widen(cache, slots) if omega == 1 else tuple(self.widen(side, slots) for side in cache)
+
+        free = self.config.cache.kind == "append" and not self.config.cache.slots and self.config.stride == 1
+
         # cut out before the loop that steps: inside it, every step would copy all weights
         apart = {**params, "layers": layers_of(self.transformer, params["decoder"]["blocks"])}
         step = functools.partial(self.advance, apart)
-        return Engine(prefill, step if omega == 1 else ar.guide(step, step, omega), commit)
+        return Engine(prefill, step if omega == 1 else ar.guide(step, step, omega), commit, widen if free else None)
 
     def _unclassed(self, context: Batch | None) -> dict[str, Any]:
         return {name: value for name, value in (context or {}).items() if name not in self.config.classes}

@@ -12,6 +12,7 @@ speculative.py. Letters: b batch, p prompt.
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -21,6 +22,9 @@ from causal_gen.models.causal_transformer import CausalTransformer
 from causal_gen.sampling import ar, beam, parallel, speculative
 from causal_gen.sampling.truncation import Constraint, DecodingConfig
 from causal_gen.types import Batch, Key, Params, UserError
+
+QUARTERED = 128  # tokens from which on a cache grows by quarters
+LEAST = 32  # tokens that a room is used for
 
 
 def generate(
@@ -100,8 +104,20 @@ def _check(model: CausalTransformer, prompt: Any, steps: int) -> None:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _generate(model: Any, how: Any, steps: int, stop: Any, constraint: Any, params: Any, key: Any, prompt: Any, context: Any) -> ar.Draws:
-    engine = model.engine(params, context, prompt.shape[1] + steps, how.omega)
-    return ar.generate(engine.prefill, engine.advance, key, prompt, how, steps=steps, stop=stop, constraint=constraint)
+    given, last = prompt.shape[1], prompt.shape[1] + steps
+    rooms = rooms_of(given, last)
+    engine = model.engine(params, context, rooms[0], how.omega)
+    if engine.widen is None:
+        rooms, engine = (last,), model.engine(params, context, last, how.omega)
+    stages = [(room - given, functools.partial(engine.widen, slots=wider)) for room, wider in itertools.pairwise(rooms)]
+    return ar.generate(engine.prefill, engine.advance, key, prompt, how, steps=steps, stop=stop, constraint=constraint, stages=stages)
+
+
+def rooms_of(given: int, last: int) -> tuple[int, ...]:
+    """Slots that a cache has in turn while a text grows from `given` tokens to `last`: quarters of the whole, but for short texts, where
+    reading empty slots costs less than compiling the loop again."""
+    quarters = () if last < QUARTERED else (last * part // 4 for part in (1, 2, 3))
+    return (*(room for room in quarters if room >= given + LEAST), last)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

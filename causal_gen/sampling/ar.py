@@ -12,7 +12,7 @@ Nothing here knows what a cache is. Letters: b batch, p prompt, k new tokens, n 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -27,6 +27,7 @@ from causal_gen.types import Array, Bool, ConfigError, Float, Int, Key, PyTree, 
 
 Prefill: TypeAlias = Callable[[Array], tuple[Array, PyTree]]  # eq. (1)
 Advance: TypeAlias = Callable[..., tuple[Array, PyTree]]  # eq. (2)
+Widen: TypeAlias = Callable[[PyTree], PyTree]  # a cache with more room
 Halt: TypeAlias = Callable[[Array, Array], Array]  # (tokens [b, n], how many are there) -> bool [b]: stop this row
 
 
@@ -123,8 +124,11 @@ def generate(
     steps: int,
     stop: Stop | None = None,
     constraint: Constraint | None = None,
+    stages: Sequence[tuple[int, Widen]] = (),
 ) -> Draws:
-    """`steps` tokens after `prompt`, fewer where rows end sooner; eq. (3). Jit it whole: it is one loop over one cache.
+    """`steps` tokens after `prompt`, fewer where rows end sooner; eq. (3). Jit it whole: it is a loop over one cache.
+
+    `stages` (n, widen), n rising, widen the cache when n tokens are drawn, and cut the loop there: a step reads all the room there is.
 
     Raises `ConfigError` for less than one step.
     """
@@ -158,7 +162,10 @@ def generate(
     draws = Draws(jnp.full((rows, steps), stop.pad, jnp.int32), jnp.zeros((rows,), jnp.int32), jnp.zeros((rows,)), none)
     first = choose(jnp.int32(0), logits[:, -1], begin(prompt, vocabulary, config, constraint), draws, none)
     carry = (jnp.int32(1), cache, *first)
-    return jax.lax.while_loop(lambda carry: (carry[0] < steps) & ~carry[-1].all(), body, carry)[3]
+    for until, widen in (*stages, (steps, None)):
+        carry = jax.lax.while_loop(lambda carry, until=until: (carry[0] < until) & ~carry[-1].all(), body, carry)
+        carry = carry if widen is None else (carry[0], widen(carry[1]), *carry[2:])
+    return carry[3]
 
 
 def replay(

@@ -173,6 +173,22 @@ def commit(cache: Cache, indices: Int[Array, "b m"] | None = None) -> Cache:
     return dataclasses.replace(cache, valid=cache.valid.at[rows, target].set(kept) & (cache.stamp < count))
 
 
+def widen(cache: Cache, slots: int) -> Cache:
+    """The cache with empty slots behind its own, `slots` of them in all: a step reads every slot, so that one which starts small is fast.
+
+    Raises `ConfigError` for another kind than append, whose number of slots says what it keeps, or fewer slots than there are.
+    """
+    if cache.kind != "append" or slots < cache.slots:
+        raise ConfigError(f"cache: {cache.kind} with {cache.slots} slots cannot be widened to {slots}; widen an append cache to more slots")
+    more = slots - cache.slots
+
+    def pad(x: Array, axis: int) -> Array:
+        return jnp.pad(x, [(0, more if i == axis % x.ndim else 0) for i in range(x.ndim)])
+
+    store, fields = jax.tree.map(lambda x: pad(x, -2), cache.store), {name: pad(value, 1) for name, value in cache.fields.items()}
+    return dataclasses.replace(cache, store=store, fields=fields, valid=pad(cache.valid, 1), stamp=pad(cache.stamp, 1))
+
+
 def fork(cache: Cache, rows: Int[Array, "m"]) -> Cache:
     """A cache of m rows, the i-th a copy of row `rows[i]`: survivors of a beam, or several continuations of one prompt."""
     store = jax.tree.map(lambda x: jnp.take(x, rows, _batch_axis(cache.store)), cache.store)

@@ -54,6 +54,8 @@ from causal_gen.types import Array, Bool, ConfigError, Float, Int, Key, PyTree
 class Engine:
     """A model as decoding sees it: eqs. (1, 2) of ar.py, and `commit(cache, indices [b, m])`, which takes back all other new tokens.
 
+    `widen(cache, slots)` gives it room for more tokens, where it can be given more; None where it cannot.
+
     Tokens of a tree come with fields [b, k]: "depth" (0: what follows the committed text directly), "enter" and "leave" (`tree` of
     structure/masks.py), "node", their number among the tokens advanced since the last commit, and "parent", the node that they follow.
     """
@@ -61,6 +63,7 @@ class Engine:
     prefill: Prefill
     advance: Advance
     commit: Callable[[PyTree, Array], PyTree]
+    widen: Callable[[PyTree, int], PyTree] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

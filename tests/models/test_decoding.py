@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_gen.models.decoding import generate, search, speculate
+from causal_gen.models.decoding import generate, rooms_of, search, speculate
+from causal_gen.sampling import ar
 from causal_gen.sampling.ar import Stop
 from causal_gen.sampling.speculative import Tree
 from causal_gen.sampling.truncation import Always, DecodingConfig, Trie
@@ -23,6 +24,24 @@ def test_texts_may_be_longer_than_the_data_and_start_from_nothing():
     scored = {"tokens": whole, "loss_mask": (jnp.arange(15)[None] >= 3) * jnp.ones((2, 1))}
     np.testing.assert_allclose(out.log_prob, jax.jit(lambda b: PLAIN.log_prob(params(PLAIN), KEY, b))(scored), atol=1e-4)
     assert generate(PLAIN, params(PLAIN), KEY, np.zeros((2, 0), int), steps=4).tokens.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, DecodingConfig(temperature=0.8), DecodingConfig(omega=2.0)], ids=["greedy", "drawn", "guided"]
+)
+def test_a_text_is_the_same_whether_its_cache_grows_or_is_large_at_once(sampling):
+    """Also where rows end before the cache was ever widened, after 3 tokens and after 110."""
+    model = make(classes=("kind",)) if sampling.omega != 1 else PLAIN
+    context = {"kind": np.array([0, 1])} if sampling.omega != 1 else None
+    assert rooms_of(3, 143) == (35, 71, 107, 143) and rooms_of(100, 143) == (143,) and rooms_of(0, 100) == (100,)
+    for last in (0, 3, 110):
+        stop = Stop(halt=lambda tokens, count, last=last: jnp.full(tokens.shape[:1], count == last))
+        grown = generate(model, params(model), KEY, PROMPT, steps=140, sampling=sampling, context=context, stop=stop)
+        engine = model.engine(params(model), context, 143, sampling.omega)
+        whole = jax.jit(lambda p, e=engine, s=stop: ar.generate(e.prefill, e.advance, KEY, p, sampling, steps=140, stop=s))(PROMPT)
+        np.testing.assert_array_equal(grown.tokens, whole.tokens)
+        np.testing.assert_array_equal(grown.length, last or 140)
+        np.testing.assert_allclose(grown.log_prob, whole.log_prob, atol=1e-4)
 
 
 def test_one_beam_a_speculation_and_the_greedy_text_are_one_text():

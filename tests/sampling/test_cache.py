@@ -136,6 +136,16 @@ def test_uncommitted_tokens_are_not_evicted():
     assert np.asarray(caches.holds(cache, T))[:, 5:9].all()
 
 
+def test_a_widened_cache_goes_on_as_if_it_had_had_the_room_from_the_start():
+    small, large = made("append", 3), made("append", T)
+    for t in range(T):
+        small = caches.widen(small, t + 3) if t >= small.slots else small
+        told = [step(cache, Q[:, t : t + 1], *piece(t, 1)) for cache in (small, large)]
+        np.testing.assert_allclose(told[0][0], told[1][0], atol=1e-6)
+        small, large = (cache for _, cache in told)
+    assert small.slots == T and small.valid.all()
+
+
 def test_a_fork_copies_rows():
     cache = caches.insert(made("append", T), *piece(0, 4))
     forked = caches.fork(cache, jnp.array([1, 1, 0]))
@@ -146,6 +156,8 @@ def test_a_fork_copies_rows():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: caches.widen(made("ring", 3), 4), "ring with 3 slots cannot be widened to 4"),
+        (lambda: caches.widen(made("append", 3), 2), "append with 3 slots cannot be widened to 2"),
         (lambda: made("heap", 3), "unknown kind 'heap'; known are append, ring"),
         (lambda: made("ring", 0), "0 slots"),
         (lambda: caches.insert(made("append", 3), *piece(0, 4)), "4 tokens do not fit into 3 slots"),
