@@ -6,8 +6,9 @@ For test rows, each cut after a quarter, the pair goes on for as many tokens as 
     per call   = tokens drawn / calls of the target,   1 for plain decoding, depth + 1 at most                                (2)
     same       = share of tokens of the greedy text that are those of the target's own greedy text      must be 1              (3)
 
-(1) and (2) for the config's tree, for the same tree cut where its best path falls below LEAST, for a chain as deep, for trees of one level
-with 1 to 4 candidates, and, where noise is given, for `predict`.
+(1) and (2) for the config's tree, for the same tree cut where its best path falls below each of LEAST, by the draft's probabilities ("cut")
+and by its decision head ("decided"), for a chain as deep, for trees of one level with 1 to 4 candidates, and, where noise is given, for
+`predict`.
 Letters: b batch, t position.
 """
 
@@ -26,7 +27,7 @@ from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.types import Int, Key, Params
 
 CANDIDATES = (1, 2, 3, 4)
-LEAST = 0.2
+LEAST = (0.2, 0.4, 0.6)
 
 
 def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> dict[str, Any]:
@@ -37,10 +38,13 @@ def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.n
     prompt, steps = rows[:, : rows.shape[1] // 4], rows.shape[1] - rows.shape[1] // 4
     speak = functools.partial(decoding.speculate, model.target, params["target"], model.draft, params["draft"])
     out: dict[str, Any] = {"tree": list(model.tree.branches)}
-    trees = {"rates": model.tree, "cut": dataclasses.replace(model.tree, least=LEAST), "chain": Tree((1,) * model.tree.depth)}
-    trees |= {f"candidates_{k}": Tree((k,)) for k in CANDIDATES if k <= model.target.vocabulary}
-    for name, tree in trees.items():
-        out[name] = rates(speak(key, prompt, steps=steps, tree=tree, sampling=model.sampling))
+    head = params.get("decision")
+    trees = {"rates": (model.tree, head), "chain": (Tree((1,) * model.tree.depth), None)}
+    for name, decision in {"cut": None, **({} if head is None else {"decided": head})}.items():
+        trees |= {f"{name}_{least:g}": (dataclasses.replace(model.tree, least=least), decision) for least in LEAST}
+    trees |= {f"candidates_{k}": (Tree((k,)), None) for k in CANDIDATES if k <= model.target.vocabulary}
+    for name, (tree, decision) in trees.items():
+        out[name] = rates(speak(key, prompt, steps=steps, tree=tree, sampling=model.sampling, decision=decision))
     out["given_noise"] = rates(_replayed(model, params, model.noise(key, len(rows))))
     greedy = DecodingConfig(top_k=1)
     ours = speak(key, prompt, steps=steps, tree=model.tree, sampling=greedy).tokens

@@ -11,6 +11,7 @@ speculative.py. Letters: b batch, p prompt.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_gen.models.causal_transformer import CausalTransformer
+from causal_gen.nn import acceptance
 from causal_gen.sampling import ar, beam, parallel, speculative
 from causal_gen.sampling.truncation import Constraint, DecodingConfig
 from causal_gen.types import Batch, Key, Params, UserError
@@ -82,8 +84,12 @@ def speculate(
     tree: speculative.Tree,
     sampling: DecodingConfig | None = None,
     stop: ar.Stop | None = None,
+    decision: Params | None = None,
 ) -> speculative.Speculation:
-    """What `generate` draws from the target, in fewer calls of it. Raises `UserError` for models that do not share tokens."""
+    """What `generate` draws from the target, in fewer calls of it; `decision` are parameters of nn/acceptance.py, which then says how deep
+    a tree is drawn, in the place of the draft's probabilities.
+
+    Raises `UserError` for models that do not share tokens."""
     if target.vocabulary != draft.vocabulary:
         raise UserError(f"speculation: the target has {target.vocabulary} tokens, the draft {draft.vocabulary}; give them one tokenizer")
     given = [name for model in (target, draft) for name in model.context if name not in model.optional]
@@ -92,7 +98,8 @@ def speculate(
     for model in (target, draft):
         _check(model, prompt, steps + sum(tree.sizes))
     how = sampling or target.sampling
-    return _speculate(target, draft, how, steps, tree, stop or ar.Stop(), params, draft_params, key, jnp.asarray(prompt, jnp.int32))
+    prompt = jnp.asarray(prompt, jnp.int32)
+    return _speculate(target, draft, how, steps, tree, stop or ar.Stop(), params, draft_params, decision, key, prompt)
 
 
 def _check(model: CausalTransformer, prompt: Any, steps: int) -> None:
@@ -137,8 +144,20 @@ def _one_shot(model: Any, ways: int, steps: int, params: Any, prompt: Any, conte
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _speculate(
-    target: Any, draft: Any, how: Any, steps: int, tree: Any, stop: Any, params: Any, draft_params: Any, key: Any, prompt: Any
+    target: Any,
+    draft: Any,
+    how: Any,
+    steps: int,
+    tree: Any,
+    stop: Any,
+    params: Any,
+    draft_params: Any,
+    decision: Any,
+    key: Any,
+    prompt: Any,
 ) -> speculative.Speculation:
     slots = prompt.shape[1] + steps + sum(tree.sizes)
-    engines = target.engine(params, slots=slots), draft.engine(draft_params, slots=slots)
-    return speculative.speculate(*engines, key, prompt, how, steps=steps, tree=tree, stop=stop)
+    guess = draft.engine(draft_params, slots=slots)
+    if decision is not None:
+        guess = dataclasses.replace(guess, trust=functools.partial(acceptance.log_chance, decision))
+    return speculative.speculate(target.engine(params, slots=slots), guess, key, prompt, how, steps=steps, tree=tree, stop=stop)

@@ -1,6 +1,6 @@
 """A target and a draft as one model: what the target is, found in fewer calls of it.
 
-    params = {"target", "draft"};  loss = loss_target + loss_draft, players that share no parameter                       (1)
+    params = {"target", "draft", "decision"?};  loss = loss_target + loss_draft + loss_decision, players that share no parameter  (1)
     predict(noise) = the target's predict(noise), its tokens checked a tree at a time (sampling/speculative.py, eq. 5)    (2)
 
 Graph, likelihood, conditionals and abduction are the target's: the draft is an instrument of (2) and tells nothing about the text, so
@@ -20,6 +20,7 @@ import jax
 from causal_gen.models import base
 from causal_gen.models.causal_transformer import CausalTransformer
 from causal_gen.models.speculative_pair_config import SpeculativePairConfig
+from causal_gen.nn import acceptance
 from causal_gen.sampling import speculative
 from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.scm.intervention import Acts, Intervention, Span, canonical
@@ -73,13 +74,25 @@ class SpeculativePair:
     def init(self, key: Key) -> Params:
         """Fresh parameters of both."""
         keys = jax.random.split(key)
-        return {"target": self.target.init(keys[0]), "draft": self.draft.init(keys[1])}
+        params = {"target": self.target.init(keys[0]), "draft": self.draft.init(keys[1])}
+        if self.config.decision:
+            params["decision"] = acceptance.init(jax.random.fold_in(key, 2), self.config.decision)
+        return params
 
     def loss(self, params: Params, key: Key, batch: Batch, *, step: Array, train: bool) -> tuple[Float[Array, "b"], base.Aux]:
-        """Eq. (1); the draft's terms are reported as "draft_nll" and so on, `heldout` losses are sums too."""
+        """Eq. (1); the draft's terms are reported as "draft_nll" and so on, the head's as "decision"; `heldout` losses are sums too."""
         total, own = self.target.loss(params["target"], key, batch, step=step, train=train)
         other, told = self.draft.loss(params["draft"], key, batch, step=step, train=train)
-        return total + other, base.Aux({**own.terms, **{f"draft_{name}": term for name, term in told.terms.items()}})
+        terms = {**own.terms, **{f"draft_{name}": term for name, term in told.terms.items()}}
+        if not self.config.decision:
+            return total + other, base.Aux(terms)
+        # the forward passes of both losses once more; compiled together they are one
+        logits = [
+            side.conditionals(params[name], batch)[side.config.tokens].logits
+            for name, side in (("target", self.target), ("draft", self.draft))
+        ]
+        terms["decision"] = acceptance.loss(params["decision"], *logits).mean(-1)
+        return total + other + terms["decision"], base.Aux(terms)
 
     def update_state(self, params: Params, stats: Any) -> Any:
         """There is no state."""
@@ -87,7 +100,7 @@ class SpeculativePair:
 
     def groups(self) -> dict[str, base.Group]:
         """A player each."""
-        return {"^target/": base.Group(), "^draft/": base.Group()}
+        return {f"^{name}/": base.Group() for name in ("target", "draft", *(["decision"] if self.config.decision else []))}
 
     def conditionals(self, params: Params, batch: Batch, query: Any = None) -> dict[str, base.Prediction]:
         """The target's."""
@@ -108,8 +121,10 @@ class SpeculativePair:
         num, t, _ = given.shape
         act = canonical(do, self.actable, num, self.spans)[name]
         slots = t + sum(self.tree.sizes)
-        engines = self.target.engine(params["target"], slots=slots), self.draft.engine(params["draft"], slots=slots)
-        return speculative.replay(*engines, given, act.mask, act.args[0], self.sampling, self.tree)
+        target, draft = self.target.engine(params["target"], slots=slots), self.draft.engine(params["draft"], slots=slots)
+        if "decision" in params:
+            draft = dataclasses.replace(draft, trust=functools.partial(acceptance.log_chance, params["decision"]))
+        return speculative.replay(target, draft, given, act.mask, act.args[0], self.sampling, self.tree)
 
     def predict(
         self, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None

@@ -16,7 +16,8 @@ from causal_gen.types import ConfigError, Entry, at_least
 class SpeculativePairConfig:
     """The model section of a config: two causal transformers over the same tokens, and the tree of candidates between them.
 
-    `branches` candidates below each node of a level; a tree goes on where its best path has a probability of `least` under the draft.
+    `branches` candidates below each node of a level; a tree goes on where its best path has a chance of `least`: its probability under the
+    draft, or with `decision`, the width of a head that learns it (nn/acceptance.py), the chance that it is accepted.
     """
 
     name: str = "speculative_pair"
@@ -24,6 +25,7 @@ class SpeculativePairConfig:
     draft: CausalTransformerConfig = CausalTransformerConfig()
     branches: tuple[int, ...] = (2, 2, 1)
     least: float = at_least(0.0, 0.0, 1.0)
+    decision: int = at_least(0, 0)
 
     def __post_init__(self):
         Tree(self.branches, self.least)

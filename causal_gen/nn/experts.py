@@ -6,8 +6,10 @@
 (2) is 1 when the choices are even. It is taken a sequence at a time, so that the loss does not mix examples. The rows of an expert lie in
 tiles of their own, the last of them filled up with zeros, and each tile is multiplied by its expert's matrix: static shapes, no row
 dropped, and the work of the chosen experts alone (`lax.ragged_dot` does the work of all of them on a CPU, and cannot be vmapped).
+Where the router hears more than x, R acts on both: with the row of a learned graph as z, experts serve slots by what these depend on.
 Sources: (1) Shazeer et al. 2017, probabilities not renormalised (Fedus et al. 2021), or the router of one expert of many would learn from
-(2) alone; (2) DeepSeek-V3 (2024), eq. 17. Letters: b batch, t position, d width, e experts, f hidden width.
+(2) alone; (2) DeepSeek-V3 (2024), eq. 17; experts gated by a learned
+graph after GoCE (see configs/causal_transformer/learned_graph.py). Letters: b batch, t position, d width, e experts, f hidden width.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ TILE = 64  # rows that share one copy of an expert's matrix
 
 
 class Experts(nn.Module):
-    """Eq. (1) with `count` experts of which `active` serve a token; returns the sum and (2). Experts have no biases."""
+    """Eq. (1) with `count` experts of which `active` serve a token; returns the sum and (2). Experts have no biases. The router hears `z`
+    too where it is given."""
 
     count: int
     active: int
@@ -35,14 +38,15 @@ class Experts(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t d"]) -> tuple[Float[Array, "b t d"], Float[Array, "b"]]:
+    def __call__(self, x: Float[Array, "b t d"], z: Float[Array, "b t z"] | None = None) -> tuple[Float[Array, "b t d"], Float[Array, "b"]]:
         b, t, d = x.shape
         init = nn.initializers.lecun_normal(batch_axis=(0,))
         w_in = self.param("in", init, (self.count, d, widened(self.kind, self.hidden)))
         w_out = self.param("out", self.out_init, (self.count, self.hidden, d))
         # the router decides in float32: a rounding there sends a token elsewhere
-        router = self.param("router", nn.initializers.lecun_normal(), (d, self.count))
-        probabilities = jax.nn.softmax(x.astype(jnp.float32) @ router, -1)
+        heard = x.astype(jnp.float32) if z is None else jnp.concatenate([x.astype(jnp.float32), z.astype(jnp.float32)], -1)
+        router = self.param("router", nn.initializers.lecun_normal(), (heard.shape[-1], self.count))
+        probabilities = jax.nn.softmax(heard @ router, -1)
         gates, chosen = jax.lax.top_k(probabilities, self.active)
 
         place, expert_of = tile_places(chosen.reshape(-1), self.count, TILE)

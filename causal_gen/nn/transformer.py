@@ -78,7 +78,9 @@ class Block(nn.Module):
         inner = c.norm if c.normformer else ""
         if c.experts > 1:
             by_expert = nn.initializers.variance_scaling(1 / (2 * c.layers), "fan_in", "truncated_normal", batch_axis=(0,))
-            h, balance = Experts(c.experts, c.active, c.mlp, c.hidden, by_expert, inner, self.dtype, name="experts")(h)
+            h, balance = Experts(c.experts, c.active, c.mlp, c.hidden, by_expert, inner, self.dtype, name="experts")(
+                h, jax.nn.sigmoid(q_fields["gate"]) if c.routing == "graph" else None
+            )
             return x + h, new, balance
         return x + Mlp(c.mlp, c.hidden, out_init, c.bias, inner, self.dtype, name="mlp")(h), new, jnp.zeros(x.shape[0])
 
@@ -168,6 +170,7 @@ class Decoder(nn.Module):
         c = dataclasses.replace(self.config, backend="dense")
         block = Block(c, full(), None if self.cross is None else full(), self.dtype, parent=None)
         token = {"index": jnp.zeros((1,), jnp.int32), **dict.fromkeys(("row", "column", "frame"), jnp.zeros((1,), jnp.int32))}
+        token["gate"] = jnp.zeros((1, 1, c.gates))
         seen = None if memory is None else (memory[0][:1, :1], {name: cut(field, 0, 1)[:1] for name, field in memory[1].items()})
 
         def one(key: Key) -> Params:

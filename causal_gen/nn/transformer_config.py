@@ -25,7 +25,7 @@ class TransformerConfig:
     heads share keys in groups where `kv_heads` is smaller (0: each its own); `head_dim` 0 is width / heads.
     attention: "heads", or "latent" (MLA) with the section `latent`.
     mlp_ratio: hidden width of the feed-forward layer over width (of one expert where `experts` > 1, of which `active` serve a token);
-    0 leaves the layer out.
+    0 leaves the layer out.  routing: what experts are chosen by, a slot's "state", or its "graph": its state and what its gates open.
     normformer: norms after attention and inside the feed-forward layer, and a learned scale a head.
     gates: for so many places a slot's own state says by a logit whether the slot may see them, the field "gate" of `learned` (0: none).
     position: how attention hears of places (nn/positions.py); `length` bounds learned ones, `frame_weight` is that of rope_dual.
@@ -48,6 +48,7 @@ class TransformerConfig:
     mlp_ratio: float = at_least(4.0, 0.0)
     experts: int = at_least(1, 1)
     active: int = at_least(1, 1)
+    routing: str = choice("state", "graph")
     norm: str = choice("layer", "rms", "none")
     normformer: bool = False
     bias: bool = True
@@ -70,6 +71,8 @@ class TransformerConfig:
             raise ConfigError(f"{self.heads} heads do not divide into kv_heads={self.kv_heads} groups; choose a divisor of heads")
         if self.active > self.experts:
             raise ConfigError(f"active={self.active} experts of {self.experts}; a token cannot have more than there are")
+        if self.routing == "graph" and not (self.gates and self.experts > 1):
+            raise ConfigError('routing="graph" chooses experts by what gates open; set gates and experts, or routing to "state"')
         if self.experts > 1 and not self.mlp_ratio:
             raise ConfigError(f"experts={self.experts} are feed-forward layers, which mlp_ratio=0 leaves out; raise it or set experts to 1")
         if self.normformer and self.norm == "none":

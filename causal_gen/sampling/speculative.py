@@ -20,12 +20,13 @@ A child is right or wrong; what comes out is ar.py's `replay`, token for token.
 
 A tree need not be drawn to its end: with `least` it goes on below a level only where
 
-    max over its nodes of  prod of q along the path  >=  least                                                            (6)
+    max over its nodes of  prod of a along the path  >=  least                                                            (6)
 
-and the target is called on the levels that are there, a slice of the tree and of its mask. (6) looks at candidates alone, never at what
-the target will say of them, so that nothing of the above changes. Sources: Leviathan et al. 2023, alg. 1; Miao et al. 2024 (SpecInfer),
-tree verification; Yang et al. 2024 (MCSD), alg. 2, and Jeon et al. 2024 for (1); (5) Daliri, Musco and Suresh 2025; (6) the rule of Li et
-al. 2024 (EAGLE-2) in the place of the learned one of Lu et al. 2024.
+and the target is called on the levels that are there, a slice of the tree and of its mask. a is the draft's own q of a candidate, or, where
+the draft has a `trust`, the learned chance that a candidate drawn where this one was drawn is accepted (nn/acceptance.py). (6) looks at the
+draft alone, never at what the target will say, so that nothing of the above changes.
+Sources: Leviathan et al. 2023, alg. 1; Miao et al. 2024 (SpecInfer), tree verification; Yang et al. 2024 (MCSD), alg. 2, and Jeon et al.
+2024 for (1); (5) Daliri, Musco and Suresh 2025; (6) Li et al. 2024 (EAGLE-2) with q, Lu et al. 2024 with a decision that is learned.
 
 One text is written here; `speculate` and `replay` map it over a batch, so that rows may accept different numbers. Letters: b batch,
 n nodes, m nodes with children, v vocabulary.
@@ -54,7 +55,8 @@ from causal_gen.types import Array, Bool, ConfigError, Float, Int, Key, PyTree
 class Engine:
     """A model as decoding sees it: eqs. (1, 2) of ar.py, and `commit(cache, indices [b, m])`, which takes back all other new tokens.
 
-    `widen(cache, slots)` gives it room for more tokens, where it can be given more; None where it cannot.
+    `widen(cache, slots)` gives it room for more tokens, where it can be given more; None where it cannot. `trust(logits [m, v])` of a draft
+    is log a [m] of eq. (6); None for q.
 
     Tokens of a tree come with fields [b, k]: "depth" (0: what follows the committed text directly), "enter" and "leave" (`tree` of
     structure/masks.py), "node", their number among the tokens advanced since the last commit, and "parent", the node that they follow.
@@ -64,6 +66,7 @@ class Engine:
     advance: Advance
     commit: Callable[[PyTree, Array], PyTree]
     widen: Callable[[PyTree, int], PyTree] | None = None
+    trust: Callable[[Array], Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +256,7 @@ def _one(target: Engine, draft: Engine, steps: int, tree: Tree, stop: Stop, chan
         i, count, levels, tokens, target_cache, draft_cache, _ = carry
         root = jax.lax.dynamic_index_in_dim(tokens, count - 1, 1, keepdims=False)
         draw = functools.partial(chance.candidates, i)
-        nodes, laws, draft_cache, grown = grow(draft.advance, draft_cache, draw, count, root[0], tree)
+        nodes, laws, draft_cache, grown = grow(draft.advance, draft_cache, draw, count, root[0], tree, draft.trust)
         logits, target_cache = _score(target.advance, target_cache, nodes, tree, grown)
         path, accepted, last = chance.walk(i, count, logits[0], nodes, laws, tree, grown)
         kept = jnp.where(jnp.arange(tree.depth + 1) <= accepted, path, -1)[None]
@@ -273,23 +276,30 @@ def _one(target: Engine, draft: Engine, steps: int, tree: Tree, stop: Stop, chan
 
 
 def grow(
-    advance: Advance, cache: PyTree, draw: Callable[..., tuple[Array, Array]], place: Array, root: Int[Array, ""], tree: Tree
+    advance: Advance,
+    cache: PyTree,
+    draw: Callable[..., tuple[Array, Array]],
+    place: Array,
+    root: Int[Array, ""],
+    tree: Tree,
+    trust: Callable[[Array], Array] | None = None,
 ) -> tuple[Int[Array, "n"], Float[Array, "m v"], PyTree, Int[Array, ""]]:
     """A tree of candidates below `root`, whose children stand at `place`: tokens of all nodes, the draft's log-law at every node that
     is not a leaf, the cache, and how many levels were drawn; zeros stand for the rest. `draw(place, level, logits [m, v], branch)` chooses
-    children and tells the law.
+    children and tells the law; `trust` is the engine's.
 
     The draft reads the leaves too, so that its cache holds whatever path is accepted.
     """
     fields = tree.fields()
 
     def below(d: int, level: Array, reach: Array, cache: PyTree) -> tuple[Array, Any, PyTree, Array]:
-        """What is below level d, where `reach` [m] are the log-probabilities of its paths."""
+        """What is below level d, where `reach` [m] are the logarithms of eq. (6) for its paths."""
         logits, cache = advance(cache, level[None], _rows(fields, tree.level(d)))
         if d == tree.depth:
             return level, None, cache, jnp.int32(0)
         children, law = draw(place + d, d, logits[0], tree.branches[d])
-        further = (reach[:, None] + jnp.take_along_axis(law, children, 1)).reshape(-1)
+        sure = jnp.take_along_axis(law, children, 1) if trust is None else jnp.broadcast_to(trust(logits[0])[:, None], children.shape)
+        further = (reach[:, None] + sure).reshape(-1)
 
         def more(cache: PyTree) -> tuple[Array, Any, PyTree, Array]:
             nodes, laws, cache, grown = below(d + 1, children.reshape(-1).astype(jnp.int32), further, cache)

@@ -192,33 +192,41 @@ class Trie:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Insert:
-    """`token` after `after` [b] drawn tokens where it has not been drawn by then, and whatever the model says everywhere else.
+    """`tokens` in a row after `after` [b] drawn tokens, and whatever the model says everywhere else; where the model draws the first of
+    them before that, the rest follows it there.
 
-    With the end of a working as the token, it ends there at the latest (ThinkLess: Li et al. 2025, sec. 3).
+    With the end of a working as the first token, it ends there at the latest, and what comes after can be an instruction for the answer
+    (ThinkLess: Li et al. 2025, sec. 3).
     """
 
-    token: int
+    tokens: tuple[int, ...]
     after: np.ndarray
     vocabulary: int
 
     def __post_init__(self):
-        if not 0 <= self.token < self.vocabulary:
-            raise ConfigError(f"constraint: token {self.token} is not in the vocabulary of {self.vocabulary}; give an id below that")
+        if not self.tokens:
+            raise ConfigError("constraint: there is no token to insert; give at least one")
+        for token in self.tokens:
+            if not 0 <= token < self.vocabulary:
+                raise ConfigError(f"constraint: token {token} is not in the vocabulary of {self.vocabulary}; give ids below that")
 
     def start(self, num: int) -> PyTree:
-        """How many tokens were written, and whether the inserted one is among them.
+        """How many tokens were written, and how many of the inserted ones.
 
         Raises `ConfigError` unless there is a place for each row.
         """
         if num != len(self.after):
             raise ConfigError(f"constraint: {len(self.after)} places to insert at for {num} rows; give one a row")
-        return jnp.zeros((num,), jnp.int32), jnp.zeros((num,), bool)
+        return jnp.zeros((num,), jnp.int32), jnp.zeros((num,), jnp.int32)
 
     def allowed(self, state: PyTree) -> Bool[Array, "b v"]:
         count, written = state
-        due = (count == jnp.asarray(self.after)) & ~written
-        return ~due[:, None] | (jnp.arange(self.vocabulary) == self.token)[None]
+        due = jnp.where(written == 0, count == jnp.asarray(self.after), written < len(self.tokens))
+        return ~due[:, None] | jax.nn.one_hot(self._next(written), self.vocabulary, dtype=bool)
 
     def follow(self, state: PyTree, tokens: Int[Array, "b"]) -> PyTree:
         count, written = state
-        return count + 1, written | (tokens == self.token)
+        return count + 1, written + ((tokens == self._next(written)) & (written < len(self.tokens)))
+
+    def _next(self, written: Int[Array, "b"]) -> Int[Array, "b"]:
+        return jnp.asarray(self.tokens, jnp.int32)[jnp.minimum(written, len(self.tokens) - 1)]

@@ -22,7 +22,7 @@ from configs.common import check_mode
 
 
 def get_config(mode: str = "") -> ConfigDict:
-    check_mode(mode, ("dense", "tiny"))
+    check_mode(mode, ("dense", "experts", "tiny"))
     config = text.get_config("tiny" if mode == "tiny" else "")
     items = 8 if mode == "tiny" else 20
     config.data = {"name": "wired", "items": items, "interventions": 0.5, "size": 20_000, "test_size": 2_000}
@@ -33,6 +33,9 @@ def get_config(mode: str = "") -> ConfigDict:
         config.model.visibility = 'causal() & (learned("gate", "index") | same("index"))'
         config.model.transformer.gates = items
         config.model.weights = {"seen": 0.001}
+    if mode == "experts":
+        config.model.transformer.update({"experts": 4, "active": 2, "mlp_ratio": 2.0, "routing": "graph"})
+        config.model.weights.balance = 0.01
     if mode == "tiny":
         config.data.update({"size": 64, "test_size": 16})
         return config

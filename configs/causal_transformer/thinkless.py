@@ -22,7 +22,8 @@ from configs.common import check_mode
 def get_config(mode: str = "") -> ConfigDict:
     check_mode(mode, ("needed", "tiny"))
     config = text.get_config("tiny" if mode == "tiny" else "")
-    config.data = {"name": "scratchpad", "terms": 6, "base": 10, "restated": 0 if mode == "needed" else 8, "size": 50_000, "test_size": 500}
+    config.data = {"name": "scratchpad", "terms": 6, "base": 10, "restated": 0 if mode == "needed" else 8}
+    config.data.update({"formats": 2, "size": 50_000, "test_size": 500})
     if mode == "tiny":
         config.data.update({"terms": 3, "base": 4, "restated": 2, "size": 64, "test_size": 16})
         return config

@@ -12,15 +12,17 @@ from causal_gen.nn.mlp import Mlp, activate
 INIT = nn.initializers.lecun_normal()
 
 
-@pytest.mark.parametrize(("kind", "active"), [("gelu", 1), ("swiglu", 2)])
-def test_every_token_gets_its_experts_as_in_a_loop(kind, active):
+@pytest.mark.parametrize(("kind", "active", "heard"), [("gelu", 1, 0), ("swiglu", 2, 0), ("gelu", 2, 3)])
+def test_every_token_gets_its_experts_as_in_a_loop(kind, active, heard):
+    """Also where the router, and it alone, hears more than the token."""
     layer = Experts(5, active, kind, 6, INIT)
     x = jax.random.normal(jax.random.key(0), (2, 7, 4))
-    params = layer.init(jax.random.key(1), x)
-    out, even = jax.jit(layer.apply)(params, x)
+    z = jax.random.normal(jax.random.key(2), (2, 7, heard)) if heard else None
+    params = layer.init(jax.random.key(1), x, z)
+    out, even = jax.jit(layer.apply)(params, x, z)
     p = params["params"]
     expected, choices = np.zeros((2, 7, 4)), np.zeros((2, 5))
-    probabilities = np.asarray(jax.nn.softmax(x @ p["router"], -1))
+    probabilities = np.asarray(jax.nn.softmax((x if z is None else jnp.concatenate([x, z], -1)) @ p["router"], -1))
     for b, t in np.ndindex(2, 7):
         for e in np.argsort(-probabilities[b, t])[:active]:
             expected[b, t] += probabilities[b, t, e] * np.asarray(activate(kind, x[b, t] @ p["in"][e]) @ p["out"][e])

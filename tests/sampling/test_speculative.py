@@ -1,13 +1,16 @@
 """Speculation draws from the target's law, whatever the draft, the tree and the number of candidates."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
+from causal_gen.nn import acceptance
 from causal_gen.sampling.ar import Stop, generate
 from causal_gen.sampling.speculative import Tree, speculate
 from causal_gen.sampling.truncation import DecodingConfig
@@ -98,6 +101,41 @@ def test_a_tree_is_cut_where_the_draft_is_not_sure():
     assert levels[0] == 3 > levels[1] > levels[2] == 1
     accepted = [float((out.drawn - out.rounds).sum() / out.levels.sum()) for out in found.values()]
     assert accepted[0] < accepted[1] < accepted[2]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def judged(num, draft, key, tree, steps, head):
+    prompt = jnp.broadcast_to(jnp.array([PROMPT]), (num, len(PROMPT)))
+    slots = len(PROMPT) + steps + 2 * sum(tree.sizes)
+    guess = dataclasses.replace(engine(draft, slots), trust=functools.partial(acceptance.log_chance, head))
+    return speculate(engine(TARGET, slots), guess, key, prompt, DecodingConfig(), steps=steps, tree=tree)
+
+
+def learned_head(target, draft, steps=600):
+    """A head trained on every context of two tables."""
+    params = acceptance.init(jax.random.key(0), 16)
+    optimiser = optax.adam(1e-2)
+
+    def step(carry, _):
+        params, state = carry
+        gradient = jax.grad(lambda p: acceptance.loss(p, target, draft).mean())(params)
+        changes, state = optimiser.update(gradient, state)
+        return (optax.apply_updates(params, changes), state), None
+
+    return jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, length=steps)[0][0])(params)
+
+
+def test_the_learned_chance_is_that_of_being_accepted_and_leaves_the_law_alone():
+    """Where each context can be told by the draft's own law, as here, a is alpha; a head that knows cuts less that would have been kept."""
+    target, draft = TARGET.reshape(-1, VOCABULARY), NEAR.reshape(-1, VOCABULARY)
+    head = learned_head(TARGET, NEAR)
+    alpha = np.minimum(jax.nn.softmax(target), jax.nn.softmax(draft)).sum(-1)
+    np.testing.assert_allclose(np.exp(acceptance.log_chance(head, draft)), alpha, atol=0.1)
+    assert all((np.asarray(g) == 0).all() for g in jax.grad(lambda p: acceptance.loss(head, *p).sum())((target, draft)))
+    law = law_of_texts(TARGET, PROMPT, STEPS)
+    found = judged(20_000, NEAR, jax.random.key(7), Tree((2, 2, 1), 0.5), STEPS, head)
+    assert chi_square(found.tokens, law) > 0.01
+    assert 1 < float(found.levels.sum() / found.rounds.sum()) < 3
 
 
 def test_a_text_ends_where_it_stops_and_is_padded():

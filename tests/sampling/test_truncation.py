@@ -125,9 +125,9 @@ def test_what_truncates_says_so():
         assert dataclasses.replace(DecodingConfig(), **change).truncates
 
 
-def test_a_token_is_put_in_at_its_place_unless_it_is_there_already():
-    """Row 0 draws it before its time, row 1 has it put in after three tokens, row 2 at once; before and after, anything goes."""
-    force = Insert(2, np.array([3, 3, 0]), 4)
+def test_tokens_are_put_in_at_their_place_unless_they_are_there_already():
+    """Row 0 draws the first before its time, row 1 has it put in after three tokens, row 2 at once; before and after, anything goes."""
+    force = Insert((2,), np.array([3, 3, 0]), 4)
     state, seen = force.start(3), []
     for tokens in ([0, 1, 2], [2, 1, 0], [0, 3, 0], [1, 2, 1], [3, 3, 3]):
         allowed = np.asarray(force.allowed(state))
@@ -135,6 +135,21 @@ def test_a_token_is_put_in_at_its_place_unless_it_is_there_already():
         seen.append(allowed.sum(-1).tolist())
         state = force.follow(state, jnp.array(tokens))
     assert seen == [[4, 4, 1], [4, 4, 4], [4, 4, 4], [4, 1, 4], [4, 4, 4]]
-    for make in (lambda: Insert(4, np.array([0]), 4), lambda: force.start(2)):
+
+
+def test_what_is_put_in_goes_on_as_an_instruction_wherever_its_first_token_was_drawn():
+    force = Insert((2, 3, 1), np.array([3, 1]), 4)
+    state, seen = force.start(2), []
+    for tokens in ([2, 0], [3, 2], [1, 3], [2, 1], [0, 2]):  # row 0 draws 2 by itself; a later 2 starts nothing
+        allowed = np.asarray(force.allowed(state))
+        assert all(allowed[row, token] for row, token in enumerate(tokens))
+        seen.append(allowed.sum(-1).tolist())
+        state = force.follow(state, jnp.array(tokens))
+    assert seen == [[4, 4], [1, 1], [1, 1], [4, 1], [4, 4]]
+
+
+def test_what_cannot_be_put_in_is_named():
+    force = Insert((2,), np.array([3]), 4)
+    for make in (lambda: Insert((2, 4), np.array([0]), 4), lambda: Insert((), np.array([0]), 4), lambda: force.start(2)):
         with pytest.raises(ConfigError, match="constraint: "):
             make()

@@ -102,7 +102,8 @@ def test_pairs_that_cannot_speculate_are_refused(changes, message):
 
 @dataclasses.dataclass(frozen=True)
 class Adder:
-    """Writes the working of its task without a mistake, and after the terminator the sum as far as it is written."""
+    """Writes the working of its task without a mistake, and after the terminator the sum as far as it is written, in the format that it is
+    told; left alone it takes the first."""
 
     task: Any
     vocabulary: int
@@ -117,7 +118,11 @@ class Adder:
         sums = digits + (before + term) % task.base
         back = text[jnp.arange(len(text)), jnp.maximum(count - 2, 0)]
         working = jnp.where(place < terms, sums, jnp.where(place < terms + task.restated, last, end))
-        return jnp.where(last == end, back, working)
+        first = digits + task.base  # the instruction for the first format
+        told = (last >= first) & (last < first + task.formats) & (back == end)
+        sum_ = text[jnp.arange(len(text)), jnp.maximum(count - 3, 0)]
+        answer = jnp.where(last == first, sum_, sum_ + (last - first) * task.base + task.formats)
+        return jnp.where(told, answer, jnp.where(last == end, first, working))
 
 
 def test_the_curve_of_a_perfect_adder_is_known(monkeypatch):
@@ -130,7 +135,7 @@ def test_the_curve_of_a_perfect_adder_is_known(monkeypatch):
         text = jnp.pad(jnp.asarray(prompt), ((0, 0), (0, steps)))
         state = constraint.start(len(prompt))
         for count in range(prompt.shape[1], prompt.shape[1] + steps):
-            wanted = jax.nn.one_hot(model.next(text, jnp.int32(count), 3, task.terminator), task.tokens)
+            wanted = jax.nn.one_hot(model.next(text, jnp.int32(count), 3, task.closing[0]), task.tokens)
             token = jnp.argmax(jnp.where(constraint.allowed(state), wanted, -1), -1)
             state, text = constraint.follow(state, token), text.at[:, count].set(token)
         return type("Draws", (), {"tokens": text[:, prompt.shape[1] :]})
@@ -146,6 +151,7 @@ def test_the_curve_of_a_perfect_adder_is_known(monkeypatch):
         if (kept >= needed - task.restated).all():
             assert point["accuracy"] == 1
     assert found["curve"]["0"]["accuracy"] < 0.5 and found["spared"] > 0.2
+    assert found["formatted"] == {"instructed": 1.0, "alone": 0.0}  # it was asked for the last format
 
 
 # -- Locret ----------------------------------------------------------------------------------------------------------------------
