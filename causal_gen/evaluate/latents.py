@@ -7,7 +7,7 @@ deviation there, and but for their signs,
     order     whether of no true edge the effect was found before the cause                                       (2)
     wrong     pairs of latents between which an edge is missing, too many or reversed, edges being |A_0| > EDGE     (3)
     graph     whether that is none                                                                              (4)
-    mixing    largest entry of H G - I;   weights   largest entry of A_0 - true A_0                              (5)
+    mixing    largest entry of H G - I, of G the columns of degree 1;   weights   that of A_0 - true A_0        (5)
     named     whether each latent is that of its own context, where contexts are interventions                      (6)
 
 `residue` is the largest one of scm/disentangle.py: ranks that had to be one. `rest` is the root mean square of what the model leaves of x
@@ -24,6 +24,7 @@ from scipy.optimize import linear_sum_assignment
 
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.models.linear_latent import EDGE
+from causal_gen.structure import polynomial
 from causal_gen.types import Float
 
 
@@ -35,12 +36,13 @@ def evaluate(run: Any, settings: EvaluateConfig, seed: int, progress: Callable[[
     rows = run.data.gather("test", np.arange(run.data.size("test")))
     x, inputs = np.asarray(rows[run.model.config.inputs], np.float64), rows[run.model.config.contexts] == 0
     centred = x - params["mean"]
-    rest = centred - centred @ params["unmixing"].T @ params["mixing"].T
+    phi = np.stack(polynomial.monomials(centred @ params["unmixing"].T, run.model.config.degree), -1)
+    rest = centred - params["intercept"] - phi @ params["mixing"].T
     out: dict[str, Any] = {"step": int(run.step), "rest": float(np.sqrt((rest**2).mean() / (centred**2).mean()))}
     out["residue"] = float(params["residue"].max())
     chosen = np.flatnonzero(inputs)[: settings.scenes]
     found = compared(params, run.data.equations, centred[chosen] @ params["unmixing"].T, run.data.latents("test", chosen))
-    if run.model.config.told_by == "domains":
+    if run.model.config.told_by in ("domains", "nothing"):
         del found["named"]
     out["latents"] = found
     progress(f"evaluate: order {'right' if found['order'] else 'wrong'}, {found['wrong']} wrong edges, MCC {found['mcc']:.4f}")
@@ -58,7 +60,7 @@ def compared(params: Any, truth: Any, found: Float[np.ndarray, "b d"], hidden: F
     edges, told = weights != 0, signs[:, None] * params["weights"][0] * signs[None]
     wrong = (np.abs(told) > EDGE) != edges
     place = params["place"]
-    product = (params["unmixing"] @ truth.mixing * spread)[:, true_of] * signs[:, None]
+    product = (params["unmixing"] @ truth.mixing[:, :d] * spread)[:, true_of] * signs[:, None]
     return {
         "mcc": float(np.abs(correlation[np.arange(d), true_of]).mean()),
         "order": bool(all(place[effect] > place[cause] for effect, cause in np.argwhere(edges))),

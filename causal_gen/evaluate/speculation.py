@@ -27,7 +27,7 @@ from causal_gen.sampling.truncation import DecodingConfig
 from causal_gen.types import Int, Key, Params
 
 CANDIDATES = (1, 2, 3, 4)
-LEAST = (0.2, 0.4, 0.6)
+LEAST = (0.2, 0.4, 0.6, 0.8)
 
 
 def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> dict[str, Any]:

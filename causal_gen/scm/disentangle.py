@@ -13,7 +13,16 @@ and their sizes and signs, here unit variance in context 0 and a positive larges
 By (3) the rows of domains are matched: one of each, so that they are parallel off the span of what is found. Then H = Q, orthonormal: a
 latent is found but for multiples of its causes, which (3) cannot tell from another mechanism, and is itself where G's columns are
 orthogonal. Sources: Squires et al. 2023 (1, 2); Jin & Syrgkanis 2024 and Jin et al. 2025 (3), whose rows are those of independent component
-analysis. Letters: d latents, k contexts.
+analysis.
+
+Where the mixture is a polynomial of the latents, x = G phi(z), and its columns are independent, a code u = L x is an affine image of z if
+and only if phi(u) is all of x, which is how L is found:
+
+    min over L of  mean |x - C phi(L x)|^2,   C by least squares                                                                   (4)
+    constants: do sets latent i to a constant in context i:   row i of the unmixing is  argmin over w of  w' S_i w / w' S_0 w      (5)
+
+with S_k the covariance of u in context k. (5) asks nothing of the latents' mechanisms. Sources: Ahuja et al. 2023 (4, 5), theorems 4.4 and
+5.3, whose autoencoder has networks for L and a penalty for (5). Letters: d latents, k contexts, n rows, p inputs, m monomials.
 """
 
 from __future__ import annotations
@@ -22,17 +31,21 @@ import dataclasses
 import itertools
 
 import numpy as np
+from scipy import linalg, optimize
 
+from causal_gen.structure import polynomial
 from causal_gen.types import Float
 
 Array = np.ndarray
+STILL = 1e-3  # the scale of a latent that is set, in its standard deviations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Disentangled:
     """`unmixing` H [d, d], `weights` A of each context [k, d, d], `scales` W^(1/2) [k, d], and the `order` in which latents were found.
 
-    `residue` [d] is for each latent, in that order, the second singular value over the first of what had to be of rank one.
+    `residue` [d] is for each latent, in that order, the second singular value over the first of what had to be of rank one; by (5) the
+    variance of what had to be constant over the next.
     """
 
     unmixing: Array
@@ -108,6 +121,79 @@ def from_domains(rows: Float[Array, "k d d"], precisions: Float[Array, "k d d"],
         left = [[i for i in rest if i != own] for rest, own in zip(left, picked, strict=True)]
     spans = np.linalg.qr((np.stack(found) @ np.linalg.inv(back)).T)[0].T
     return _scaled(spans, precisions, tuple(range(d)), np.asarray(residue))
+
+
+def from_nothing(precisions: Float[Array, "k d d"]) -> Disentangled:
+    """Latents that are the code's own directions, in the order in which they stand: what is known where nothing tells them apart."""
+    d = precisions.shape[1]
+    return _scaled(np.linalg.cholesky(precisions[0]).T, precisions, tuple(range(d)), np.zeros(d))
+
+
+def affine_code(x: Float[Array, "n p"], latents: int, degree: int, *, tries: int = 12, seed: int = 0) -> tuple[Float[Array, "d p"], float]:
+    """L of (4), from centred rows, the best of `tries` starts; and the share of x's variance that is left."""
+    num, monomials = len(x), len(polynomial.terms(latents, degree))
+    _, sizes, span = np.linalg.svd(x, full_matrices=False)
+    white = span[:monomials] / sizes[:monomials, None] * np.sqrt(num)
+    y, rng = x @ white.T, np.random.default_rng(seed)
+
+    def features(u: Array) -> Array:
+        return np.stack([np.ones(num), *polynomial.monomials(u, degree)], -1)
+
+    def left(flat: Array) -> tuple[float, Array]:
+        """The mean square of what (4) leaves of y, and its gradient, in which C may be held fixed."""
+        u = y @ flat.reshape(latents, -1).T
+        phi = features(u)
+        c = np.linalg.lstsq(phi, y, rcond=None)[0]
+        rest = y - phi @ c
+        pull = -2 / num * rest @ c[1:].T  # of every monomial
+        slopes = np.zeros_like(u)
+        for term, column in zip(polynomial.terms(latents, degree), pull.T, strict=True):
+            for place, i in enumerate(term):
+                slopes[:, i] += column * np.prod(u[:, [j for other, j in enumerate(term) if other != place]], 1)
+        return float((rest**2).sum() / num), (slopes.T @ y).reshape(-1)
+
+    found = []
+    for _ in range(tries):
+        start = np.linalg.qr(rng.standard_normal((monomials, latents)))[0].T
+        found.append(optimize.minimize(left, start.reshape(-1), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-14}))
+        if found[-1].fun < 1e-6:
+            break
+    best = min(found, key=lambda one: one.fun)
+    return best.x.reshape(latents, -1) @ white, float(best.fun / monomials)
+
+
+def from_constants(parts: list[Float[Array, "n d"]]) -> Disentangled:
+    """By (5), from an affine code of the latents' rows in every context, context 0 being without an intervention.
+
+    The latents are taken to be a linear structural model where their order and weights are told: the order is the one under which the
+    mechanisms of context 0 fit the other contexts best. What is set has weights of 0 and a scale of `STILL` there.
+    """
+    d = parts[0].shape[1]
+    observed, *held = (np.cov(part.T) for part in parts)
+    pairs = [linalg.eigh(one, observed) for one in held]
+    unmixing = np.stack([vectors[:, 0] for _, vectors in pairs])
+    z = [(part - parts[0].mean(0)) @ unmixing.T for part in parts]
+
+    def fitted(order: tuple[int, ...]) -> tuple[float, Array, Array]:
+        """How badly an order fits: how far noise in the other contexts is from mean 0 and variance 1; its weights and scales."""
+        weights, scales, far = np.zeros((d, d)), np.ones(d), 0.0
+        for place, i in enumerate(order):
+            causes = list(order[:place])
+            weights[i, causes] = np.linalg.lstsq(z[0][:, causes], z[0][:, i], rcond=None)[0]
+            scales[i] = np.std(z[0][:, i] - z[0] @ weights[i])
+            for k in range(1, d + 1):
+                if k != i + 1:
+                    e = (z[k][:, i] - z[k] @ weights[i]) / scales[i]
+                    far += e.mean() ** 2 + (e.var() - 1) ** 2
+        return far, weights, scales
+
+    order = min(itertools.permutations(range(d)), key=lambda order: fitted(order)[0])
+    _, weights, scales = fitted(order)
+    in_all, spread = np.repeat(weights[None], d + 1, 0), np.repeat(scales[None], d + 1, 0)
+    for i in range(d):
+        in_all[i + 1, i], spread[i + 1, i] = 0.0, STILL
+    residue = np.array([pairs[i][0][0] / pairs[i][0][1] for i in order])
+    return Disentangled(unmixing, in_all, spread, order, residue)
 
 
 def _scaled(unmixing: Array, precisions: Array, order: tuple[int, ...], residue: Array) -> Disentangled:
