@@ -26,6 +26,7 @@ DATA = {
     "contexts": "causal_gen.data.contexts:ContextsConfig",
     "wired": "causal_gen.data.wired:WiredConfig",
     "tagging": "causal_gen.data.labelled:TaggingConfig",
+    "demonstrations": "causal_gen.data.demonstrations:DemonstrationsConfig",
     "pairs": "causal_gen.data.pairs:PairsConfig",
     "video": "causal_gen.data.video:VideoConfig",
     "objects": "causal_gen.data.objects:ObjectsConfig",

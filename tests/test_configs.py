@@ -31,6 +31,7 @@ SMALL = {
     "soundtrack": {"data.size": 64, "data.test_size": 16},
     "needles": {"data.size": 64, "data.test_size": 16},
     "scratchpad": {"data.size": 64, "data.test_size": 16},
+    "demonstrations": {"data.size": 64, "data.test_size": 16},
     "references": {"data.size": 64, "data.test_size": 16},
     "triplets": {"data.size": 64, "data.test_size": 16},
     "markov": {"data.size": 64, "data.test_size": 16},

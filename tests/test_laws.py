@@ -1,7 +1,7 @@
 """The laws of design.md on tiny modes: all that a causal diffusion autoencoder is under, and for every family those about training.
 
-The others are checked for causal transformers in tests/models and tests/systems, for structural models in tests/models. Two real steps
-and all laws run for one config a family and for those that changed; `make test-slow` runs them for every config.
+What a model says of causes is asked of every config in tests/test_causal_laws.py. Two real steps and all laws run for one config a family
+and for those that changed; `make test-slow` runs them for every config.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from causal_gen.types import Int, Key, Params
 def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.ndarray, "n"], batch_size: int) -> dict[str, Any]:
     """(1) and (2) over the test rows at `indices`; empty where the source knows no names."""
     task: Any = getattr(source, "config", None)
-    if not hasattr(task, "prompt"):
+    if not hasattr(task, "names"):
         return {}
     hits = np.zeros(2)
     for start in range(0, len(indices), batch_size):

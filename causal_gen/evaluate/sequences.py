@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causal_gen.evaluate import eviction, laws, likelihood, probes, quality, ranking, recall, speculation, termination, texts
+from causal_gen.evaluate import eviction, extraction, laws, likelihood, probes, quality, ranking, recall, speculation, termination, texts
 from causal_gen.evaluate.base import EvaluateConfig, recorded
 from causal_gen.parallel.mesh import fetch, spread
 from causal_gen.scm import counterfactual as asking
@@ -36,6 +36,7 @@ POOLED = 50_000  # noise entries that (5) looks at
 SHOWN = 288  # tokens of an example
 DECODING = {
     "eviction": eviction,
+    "extraction": extraction,
     "recall": recall,
     "speculation": speculation,
     "termination": termination,

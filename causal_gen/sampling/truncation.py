@@ -230,3 +230,37 @@ class Insert:
 
     def _next(self, written: Int[Array, "b"]) -> Int[Array, "b"]:
         return jnp.asarray(self.tokens, jnp.int32)[jnp.minimum(written, len(self.tokens) - 1)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """A list of pairs, a token of `kinds` [v] and then one of the row's `words` [b, v], and after it `end`, by `room` tokens at the latest.
+
+    What is drawn is so always an answer that can be read. Raises `ConfigError` where there is no kind, or no room for an end.
+    """
+
+    kinds: np.ndarray
+    words: np.ndarray
+    end: int
+    room: int
+
+    def __post_init__(self):
+        if not self.kinds.any() or self.kinds[self.end] or self.room < 1:
+            raise ConfigError("constraint: a list needs a kind of pair, an end that is none, and room for the end; give all three")
+
+    def start(self, num: int) -> PyTree:
+        """How many tokens were written, and whether the list has ended. Raises `ConfigError` unless there are words for each row."""
+        if num != len(self.words):
+            raise ConfigError(f"constraint: words of {len(self.words)} rows for {num} rows; give each row its own")
+        return jnp.zeros((num,), jnp.int32), jnp.zeros((num,), bool)
+
+    def allowed(self, state: PyTree) -> Bool[Array, "b v"]:
+        count, ended = state
+        end = jax.nn.one_hot(self.end, self.kinds.size, dtype=bool)[None]
+        full = (count + 3 > self.room)[:, None]  # a pair and an end do not fit any more
+        first = jnp.where(full, end, end | jnp.asarray(self.kinds)[None])
+        return jnp.where(ended[:, None], end, jnp.where((count % 2 == 0)[:, None], first, jnp.asarray(self.words)))
+
+    def follow(self, state: PyTree, tokens: Int[Array, "b"]) -> PyTree:
+        count, ended = state
+        return count + 1, ended | ((tokens == self.end) & (count % 2 == 0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from causal_gen.sampling.truncation import Always, DecodingConfig, Insert, Trie, min_p, top_k, top_p, warp
+from causal_gen.sampling.truncation import Always, DecodingConfig, Insert, Listing, Trie, min_p, top_k, top_p, warp
 from causal_gen.types import ConfigError
 
 LOGITS = 2 * jax.random.normal(jax.random.key(0), (50, 12))
@@ -151,5 +151,27 @@ def test_what_is_put_in_goes_on_as_an_instruction_wherever_its_first_token_was_d
 def test_what_cannot_be_put_in_is_named():
     force = Insert((2,), np.array([3]), 4)
     for make in (lambda: Insert((2, 4), np.array([0]), 4), lambda: Insert((), np.array([0]), 4), lambda: force.start(2)):
+        with pytest.raises(ConfigError, match="constraint: "):
+            make()
+
+
+def test_a_list_can_always_be_read():
+    """Tokens drawn at random under it: kinds and words of the row in turn, then the end and nothing but the end."""
+    kinds, words = np.arange(9) >= 7, np.zeros((50, 9), bool)
+    words[:25, 2:5] = words[25:, [1, 5]] = True
+    rule, rng, texts = Listing(kinds, words, end=0, room=6), np.random.default_rng(0), []
+    state = rule.start(50)
+    for _ in range(6):
+        allowed = np.asarray(rule.allowed(state))
+        texts.append((rng.random((50, 9)) * allowed).argmax(1))
+        state = rule.follow(state, jnp.array(texts[-1]))
+    lengths = set()
+    for row, text in enumerate(np.stack(texts, 1)):
+        size = int((text == 0).argmax())
+        assert size % 2 == 0 and (text[size:] == 0).all() and text[size] == 0
+        assert kinds[text[:size:2]].all() and words[row][text[1:size:2]].all()
+        lengths.add(size)
+    assert lengths == {0, 2, 4}
+    for make in (lambda: Listing(kinds, words, 7, 6), lambda: Listing(kinds, words, 0, 0), lambda: rule.start(3)):
         with pytest.raises(ConfigError, match="constraint: "):
             make()

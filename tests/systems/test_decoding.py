@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_gen.evaluate import termination
+from causal_gen.evaluate import extraction, termination
 from causal_gen.models import decoding
 from causal_gen.models.causal_transformer_config import CacheConfig
 from causal_gen.models.retaining import FLOOR, future
@@ -152,6 +152,25 @@ def test_the_curve_of_a_perfect_adder_is_known(monkeypatch):
             assert point["accuracy"] == 1
     assert found["curve"]["0"]["accuracy"] < 0.5 and found["spared"] > 0.2
     assert found["formatted"] == {"instructed": 1.0, "alone": 0.0}  # it was asked for the last format
+
+
+# -- SIFT ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_lists_are_scored_as_they_are_told(monkeypatch):
+    """Under the constraint even an untrained network is read; who knows the answers is right, who forgets an end tells nothing."""
+    experiment, params = system("sift")
+    model, source, rows = experiment.model, experiment.data, np.arange(16)
+    found = extraction.measure(model, params, KEY, source, rows, 8)
+    assert found["constrained"]["parsed"] == 1 and found["constrained"]["f1"] < 1
+    answers = source.gather("test", rows)["tokens"][:, -source.config.answer :]
+    drawn = type("Draws", (), {"tokens": answers})
+    monkeypatch.setattr(decoding, "generate", lambda *_, **__: drawn)
+    assert extraction.measure(model, params, KEY, source, rows, 16)["free"] == {"f1": 1.0, "parsed": 1.0}
+    drawn.tokens = np.where(rows[:, None] < 8, answers, 2)
+    half = extraction.measure(model, params, KEY, source, rows, 16)["free"]
+    true, told = (sum((part != 1).sum() // 2 for part in answers[:end]) for end in (16, 8))
+    assert half == {"f1": 2 * told / (true + told), "parsed": 0.5}
 
 
 # -- Locret ----------------------------------------------------------------------------------------------------------------------
