@@ -7,11 +7,11 @@ Rows of two demonstrations and a question (causal_gen/data/demonstrations.py); t
 nothing but pairs of a type and a word of the sentence. Modes: `language` (the baseline: a language model of the sentences that has
 been taught no answers, asked by the same demonstrations), `alone` (no demonstrations) and `tiny` (CI).
 
-Measured, 300 steps of 64, 512 held-out questions, seeds 0 to 2 (train and data): F1 of (type, name) pairs .907, .916, .892 and every answer
-readable under the constraint; without it .893, .910, .890 and 95.9, 97.7, 99.2% readable; after 1,000 steps (seed 0) 1.000 and 100% either
-way. `language` .000 each: the task is in no sentence, and so small a model does not learn it from two demonstrations. A head on the slots of
-the same kind of decoder is right on .49 of such names at most (ls_unllama.py:masked: .506, .502, .495), for it has to speak before it
-sees the cue. `alone` .997, .930 (seeds 0, 1): here, where the weights know the task, demonstrations only make rows longer.
+Measured, 300 steps of 64, 512 held-out questions, seeds 0 to 2 (train and data): F1 of (type, name) pairs .907, .916, .892 and every
+answer readable under the constraint; without it .893, .910, .890 and 95.9, 97.7, 99.2% readable; after 1,000 steps (seed 0) 1.000 and
+100% either way. `language` .000 each: the task is in no sentence, and so small a model does not learn it from two demonstrations. A head
+on the slots of the same kind of decoder is right on .49 of such names at most (ls_unllama.py:masked: .506, .502, .495), for it has to speak
+before it sees the cue. `alone` .997, .930 (seeds 0, 1): here, where the weights know the task, demonstrations only make rows longer.
 """
 
 from ml_collections import ConfigDict
