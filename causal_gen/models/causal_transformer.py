@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -350,10 +351,14 @@ class CausalTransformer(base.OneSequence):
         """Eq. (4), with `values` where `forced`, and the warped logits."""
         num, t, _ = noise.shape
         engine = self.engine(params, context, t, self.sampling.omega)
-        cache: Any = self.empty(params, num, t, context)
+        rooms = (t,) if engine.widen is None else caches.rooms(0, t)
+        cache: Any = self.empty(params, num, rooms[0], context)
         if self.sampling.omega != 1:
-            cache = (cache, self.empty(params, num, t, self._unclassed(context)))
-        return ar.replay(engine.advance, cache, jnp.full((num,), START), noise, forced, values, self.sampling)
+            cache = (cache, self.empty(params, num, rooms[0], self._unclassed(context)))
+        widen: Any = engine.widen
+        stages = [(room, functools.partial(widen, slots=wider)) for room, wider in itertools.pairwise(rooms)]
+        first = jnp.full((num,), START)
+        return ar.replay(engine.advance, cache, first, noise, forced, values, self.sampling, stages=stages)
 
     def predict(
         self, params: Params, noise: Noise, context: Batch | None = None, do: Intervention | Acts | None = None

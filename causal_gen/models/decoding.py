@@ -22,11 +22,9 @@ import jax.numpy as jnp
 from causal_gen.models.causal_transformer import CausalTransformer
 from causal_gen.nn import acceptance
 from causal_gen.sampling import ar, beam, parallel, speculative
+from causal_gen.sampling import cache as caches
 from causal_gen.sampling.truncation import Constraint, DecodingConfig
 from causal_gen.types import Batch, Key, Params, UserError
-
-QUARTERED = 128  # tokens from which on a cache grows by quarters
-LEAST = 32  # tokens that a room is used for
 
 
 def generate(
@@ -112,19 +110,12 @@ def _check(model: CausalTransformer, prompt: Any, steps: int) -> None:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _generate(model: Any, how: Any, steps: int, stop: Any, constraint: Any, params: Any, key: Any, prompt: Any, context: Any) -> ar.Draws:
     given, last = prompt.shape[1], prompt.shape[1] + steps
-    rooms = rooms_of(given, last)
+    rooms = caches.rooms(given, last)
     engine = model.engine(params, context, rooms[0], how.omega)
     if engine.widen is None:
         rooms, engine = (last,), model.engine(params, context, last, how.omega)
     stages = [(room - given, functools.partial(engine.widen, slots=wider)) for room, wider in itertools.pairwise(rooms)]
     return ar.generate(engine.prefill, engine.advance, key, prompt, how, steps=steps, stop=stop, constraint=constraint, stages=stages)
-
-
-def rooms_of(given: int, last: int) -> tuple[int, ...]:
-    """Slots that a cache has in turn while a text grows from `given` tokens to `last`: quarters of the whole, but for short texts, where
-    reading empty slots costs less than compiling the loop again."""
-    quarters = () if last < QUARTERED else (last * part // 4 for part in (1, 2, 3))
-    return (*(room for room in quarters if room >= given + LEAST), last)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

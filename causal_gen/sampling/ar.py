@@ -177,10 +177,12 @@ def replay(
     values: Int[Array, "b n"],
     config: DecodingConfig,
     constraint: Constraint | None = None,
+    stages: Sequence[tuple[int, Widen]] = (),
 ) -> tuple[Int[Array, "b n"], Float[Array, "b n v"]]:
     """Tokens as a function of their noise, eq. (3), with `values` put where `forced`; and the laws that they were drawn from.
 
-    `first` is the token that starts the text. Abduction and prediction both come through here, so that they see the same logits.
+    `first` is the token that starts the text, `stages` are those of `generate`. Abduction and prediction both come through here, so that
+    they see the same logits.
     """
     progress = begin(first[:, None][:, :0], noise.shape[-1], config, constraint)
 
@@ -193,7 +195,12 @@ def replay(
         return (cache, follow(progress, token, constraint), token), (token, warped)
 
     xs = (jnp.swapaxes(noise, 0, 1), forced.T, values.T)
-    _, (tokens, laws) = jax.lax.scan(step, (cache, progress, first), xs)
+    carry, begun, found = (cache, progress, first), 0, []
+    for until, widen in (*stages, (noise.shape[1], None)):
+        carry, part = jax.lax.scan(step, carry, jax.tree.map(lambda x, a=begun, b=until: x[a:b], xs))
+        found.append(part)
+        carry, begun = carry if widen is None else (widen(carry[0]), *carry[1:]), until
+    tokens, laws = found[0] if len(found) == 1 else (jnp.concatenate(parts) for parts in zip(*found, strict=True))
     return tokens.T, jnp.swapaxes(laws, 0, 1)
 
 

@@ -28,6 +28,8 @@ from jax.core import Tracer
 from causal_gen.types import Array, Bool, ConfigError, Float, Int, PyTree
 
 KINDS = ("append", "ring", "evict", "merge")
+QUARTERED = 128  # tokens from which on a cache grows by quarters
+LEAST = 32  # tokens that a room is used for
 
 
 @jax.tree_util.register_dataclass
@@ -187,6 +189,13 @@ def widen(cache: Cache, slots: int) -> Cache:
 
     store, fields = jax.tree.map(lambda x: pad(x, -2), cache.store), {name: pad(value, 1) for name, value in cache.fields.items()}
     return dataclasses.replace(cache, store=store, fields=fields, valid=pad(cache.valid, 1), stamp=pad(cache.stamp, 1))
+
+
+def rooms(given: int, last: int) -> tuple[int, ...]:
+    """Slots that a cache has in turn while a text grows from `given` tokens to `last`: quarters of the whole, but for short texts, where
+    reading empty slots costs less than compiling the loop again."""
+    quarters = () if last < QUARTERED else (last * part // 4 for part in (1, 2, 3))
+    return (*(room for room in quarters if room >= given + LEAST), last)
 
 
 def fork(cache: Cache, rows: Int[Array, "m"]) -> Cache:

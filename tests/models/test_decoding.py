@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_gen.models.decoding import generate, rooms_of, search, speculate
+from causal_gen.models.causal_transformer import START
+from causal_gen.models.decoding import generate, search, speculate
 from causal_gen.sampling import ar
 from causal_gen.sampling.ar import Stop
+from causal_gen.sampling.cache import rooms
 from causal_gen.sampling.speculative import Tree
 from causal_gen.sampling.truncation import Always, DecodingConfig, Trie
+from causal_gen.scm.counterfactual import abduct, predict
 from causal_gen.types import UserError
 from tests.models.test_causal_transformer import KEY, PLAIN, TOKENS, V, make, params
 
@@ -33,7 +36,7 @@ def test_a_text_is_the_same_whether_its_cache_grows_or_is_large_at_once(sampling
     """Also where rows end before the cache was ever widened, after 3 tokens and after 110."""
     model = make(classes=("kind",)) if sampling.omega != 1 else PLAIN
     context = {"kind": np.array([0, 1])} if sampling.omega != 1 else None
-    assert rooms_of(3, 143) == (35, 71, 107, 143) and rooms_of(100, 143) == (143,) and rooms_of(0, 100) == (100,)
+    assert rooms(3, 143) == (35, 71, 107, 143) and rooms(100, 143) == (143,) and rooms(0, 100) == (100,)
     for last in (0, 3, 110):
         stop = Stop(halt=lambda tokens, count, last=last: jnp.full(tokens.shape[:1], count == last))
         grown = generate(model, params(model), KEY, PROMPT, steps=140, sampling=sampling, context=context, stop=stop)
@@ -42,6 +45,19 @@ def test_a_text_is_the_same_whether_its_cache_grows_or_is_large_at_once(sampling
         np.testing.assert_array_equal(grown.tokens, whole.tokens)
         np.testing.assert_array_equal(grown.length, last or 140)
         np.testing.assert_allclose(grown.log_prob, whole.log_prob, atol=1e-4)
+
+
+def test_a_long_text_comes_back_from_its_noise_though_its_cache_grows():
+    """And is what it would be with all its room from the start."""
+    model = make(length=140)
+    noise = model.noise(KEY, 2)
+    text = predict(model, params(model), noise)
+    back = predict(model, params(model), abduct(model, params(model), KEY, text))
+    np.testing.assert_array_equal(back["tokens"], text["tokens"])
+    engine, none = model.engine(params(model), None, 140), jnp.zeros((2, 140), jnp.int32)
+    cache, first = model.empty(params(model), 2, 140), jnp.full((2,), START)
+    whole = jax.jit(lambda g: ar.replay(engine.advance, cache, first, g, none > 0, none, model.sampling))(noise["tokens"])
+    np.testing.assert_array_equal(whole[0], text["tokens"])
 
 
 def test_one_beam_a_speculation_and_the_greedy_text_are_one_text():
