@@ -36,9 +36,8 @@ def measure(model: Any, params: Params, key: Key, source: Any, indices: Int[np.n
             found = decoding.generate(model, params, key, prompt, steps=task.answer, sampling=DecodingConfig(top_k=1), constraint=rule)
             for answer, row, own in zip(np.asarray(found.tokens), rows, sentence, strict=True):
                 got, want = task.parsed(answer, own), task.parsed(row[prompt.shape[1] :], own)
-                parsed += got is not None
-                hits += ((got or want - want) & want).total()
-                told += got.total() if got is not None else 0
                 true += want.total()
+                if got is not None:
+                    parsed, told, hits = parsed + 1, told + got.total(), hits + (got & want).total()
         out[name] = {"f1": 2 * hits / max(told + true, 1), "parsed": parsed / len(indices)}
     return out
