@@ -92,7 +92,8 @@ def decode(batch: int, dtype: str) -> Suite:
 
 
 def unmask(batch: int, dtype: str) -> Suite:
-    """`batch` texts of 256 from nothing but masks in 32 calls, the most confident first with noise (MaskGIT): the loop is one program."""
+    """`batch` texts of 256 from nothing but masks in 32 calls, the most confident first with noise (MaskGIT): the loop is one program,
+    the texts are spread over all devices."""
     import jax
     import jax.numpy as jnp
 
@@ -100,6 +101,7 @@ def unmask(batch: int, dtype: str) -> Suite:
     from causal_gen.models.hybrid_transformer_config import HybridTransformerConfig, ObjectiveConfig
     from causal_gen.nn.precision import Policy
     from causal_gen.nn.transformer_config import TransformerConfig
+    from causal_gen.parallel import mesh as meshes
     from causal_gen.sampling.unmask_config import UnmaskConfig
     from causal_gen.train.meter import count_flops
 
@@ -110,13 +112,17 @@ def unmask(batch: int, dtype: str) -> Suite:
     params, count = _params(model)
     inputs, share = jnp.full((batch, GPT["length"]), model.mask), jnp.ones((batch,))
     flops = UNMASK_STEPS * count_flops(jax.make_jaxpr(lambda p: model.predictor(p, None)(inputs, share))(params).jaxpr)
-    jitted, holder = jax.jit(lambda params, key: model.predict(params, model.noise(key, batch))), [0]
+    mesh, holder = meshes.make_mesh(meshes.MeshConfig()), [0]
+    meshes.check_batch_size(mesh, batch)
+    params, spread = jax.device_put(params, meshes.replicated(mesh)), meshes.batch_sharding(mesh)
+    draw = jax.jit(lambda key: model.noise(key, batch), out_shardings=spread)
+    jitted = jax.jit(model.predict, out_shardings=spread)
 
     def step() -> None:
         holder[0] += 1
-        jax.block_until_ready(jitted(params, jax.random.key(holder[0])))
+        jax.block_until_ready(jitted(params, draw(jax.random.key(holder[0]))))
 
-    return step, {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count}
+    return step, {"unit": "token", "units": batch * GPT["length"], "flops": flops, "params": count, "devices": mesh.size}
 
 
 def attention(batch: int, dtype: str) -> Suite:

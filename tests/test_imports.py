@@ -41,7 +41,7 @@ HOMES = {  # package -> where it may be imported
     "pyarrow": ("causal_gen/data/table.py",),
     "optuna": ("launch/",),
     "tensorflow": (),
-    "torch": (),
+    "torch": ("experiments/benchmark_peer.py",),
 }
 
 
